@@ -1,0 +1,87 @@
+"""The agent's configuration: one frozen object, made by the command line, read by the agent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from dconnect.core.address import parse_ip
+from dconnect.core.errors import UsageError
+
+Egress = Literal["allow", "deny"]
+
+FRONT_DOOR_PORT = 1080
+"""IANA's port for SOCKS; the one TCP port of SOCKS, HTTP proxy and API."""
+DNS_PORT = 1053
+DEFAULT_SUFFIXES = ("docker", "docker.test")
+"""``docker`` because peers' users have it in their files; ``docker.test`` because RFC 6761 §6.2 reserves it."""
+
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """Everything the agent is told."""
+
+    bind: str = "127.0.0.1"
+    """Host address on which the ports are published."""
+    port: int = FRONT_DOOR_PORT
+    """Published front-door port."""
+    dns_port: int = DNS_PORT
+    """Published DNS port, UDP and TCP."""
+    suffixes: tuple[str, ...] = DEFAULT_SUFFIXES
+    """Domains under which containers are named; the first is the one we print."""
+    egress: Egress = "allow"
+    """Whether destinations other than containers may be dialed."""
+    workers: int = 0
+    """Worker processes; 0 means as many as cores, at most four."""
+    embedded: bool = False
+    """True when run by ``dconnect agent`` in the foreground, without a container and a dialer."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work.
+
+        Raises: UsageError.
+        """
+        if parse_ip(self.bind) is None:
+            raise UsageError(f"--bind {self.bind!r} is not an IP address; the default is 127.0.0.1.")
+        for option, number in (("--port", self.port), ("--dns-port", self.dns_port)):
+            if not 0 <= number <= 65535:
+                raise UsageError(f"{option} {number} is not a port between 1 and 65535.")
+        if not self.suffixes:
+            raise UsageError("At least one --suffix is needed, for example --suffix docker.")
+        for suffix in self.suffixes:
+            if len(suffix) > 200 or not all(_LABEL.match(label) for label in suffix.split(".")):
+                raise UsageError(f"--suffix {suffix!r} is not a domain name such as docker or docker.test.")
+        if self.egress not in ("allow", "deny"):
+            raise UsageError(f"--egress {self.egress!r} is neither allow nor deny.")
+        if not 0 <= self.workers <= 64:
+            raise UsageError(f"--workers {self.workers} is not between 1 and 64.")
+
+    @property
+    def reach(self) -> str:
+        """The address at which this host reaches the published ports, bracketed for IPv6."""
+        address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)  # noqa: S104 - compared, not bound
+        return f"[{address}]" if ":" in address else address
+
+    def to_json(self) -> str:
+        """One JSON object with sorted keys, so equal configurations have equal texts."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> AgentConfig:
+        """The inverse of ``to_json``; unknown keys of another version are ignored.
+
+        Raises: UsageError when the text is not such an object.
+        """
+        try:
+            data = json.loads(text)
+            known = {field.name for field in dataclasses.fields(cls)}
+            kept = {key: value for key, value in data.items() if key in known}
+            kept["suffixes"] = tuple(kept.get("suffixes", DEFAULT_SUFFIXES))
+            return cls(**kept)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UsageError(f"The agent's configuration cannot be read: {error}.") from error
