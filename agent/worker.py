@@ -21,9 +21,9 @@ from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.config import FRONT_DOOR_PORT
 from dconnect.core.events import Session
 from dconnect.core.inventory import Inventory
-from dconnect.core.limits import DRAIN_SECONDS, FDS_PER_CLIENT, MAX_CLIENTS_PER_WORKER
+from dconnect.core.limits import FDS_PER_CLIENT, MAX_CLIENTS_PER_WORKER
 from dconnect.core.tasks import backoff
-from dconnect.dns import Resolver, TcpServer, UdpServer, Zone, build
+from dconnect.dns import DnsServer, Resolver, Zone, build
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.policy import Admission, Policy
@@ -102,8 +102,9 @@ class Worker:
             hosts=own_hosts(self._config.bind, self._config.suffixes),
             max_clients=_max_clients(),
         )
-        self._udp = UdpServer(borrow(lent.dns_udp), self._resolver, self.admits)
-        self._tcp = TcpServer(borrow(lent.dns_tcp), self._resolver, self.admits)
+        self._dns = DnsServer(
+            udp=[borrow(lent.dns_udp)], tcp=[borrow(lent.dns_tcp)], admits=self.admits, resolver=self._resolver
+        )
 
     def admits(self, peer: str) -> bool:
         """Whether the peer is not a container."""
@@ -114,13 +115,11 @@ class Worker:
         if isinstance(self._sockets, DialerSockets):
             self._sockets.start()
         self._door.start()
-        self._udp.start()
-        await self._tcp.start()
+        await self._dns.start()
         link = asyncio.get_running_loop().create_task(self._follow_control(), name="bus")
         log.info("worker ready")
         await stop.wait()
-        self._udp.close()
-        await asyncio.gather(self._door.drain(), self._tcp.close(DRAIN_SECONDS))
+        await asyncio.gather(self._door.drain(), self._dns.close())
         link.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await link

@@ -1,0 +1,53 @@
+# dconnect: `make demo` shows it, `make test` proves it. Both install what they need.
+
+PYTHON ?= python3
+BIN := .venv/bin
+ROOMS := agent cli core dns proxy tunnel
+# Strict editable installs link file by file, so a new file (a changed folder) means a new install.
+FOLDERS := $(shell find $(ROOMS) -type d -not -name __pycache__)
+PACKAGES := $(foreach room,$(ROOMS),-p dconnect.$(room))
+
+# Our dns/ must never shadow dnspython: the working directory stays off sys.path.
+export PYTHONSAFEPATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test check unit e2e bench install prerequisites clean
+
+help: ## this text
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: install ## reach real containers by proxy and by name, then clean up
+	$(BIN)/python tests/bed/demo.py
+
+test: check unit e2e ## everything, in about ten minutes
+
+check: install ## format, lint, types, imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/mypy tests
+	$(BIN)/lint-imports
+
+unit: install ## everything that needs no engine
+	$(BIN)/pytest tests/unit tests/conformance tests/fuzz
+
+e2e: install ## the real engine, real clients, a host that cannot route
+	$(BIN)/pytest tests/e2e
+
+bench: install ## side by side with dante and microsocks; writes bench/results.json
+	$(BIN)/python tests/bench/run.py
+
+install: prerequisites .venv/installed ## the virtual environment
+
+prerequisites: ## Debian packages, when something is missing and we are root
+	sh tests/bed/prerequisites.sh
+
+.venv/installed: pyproject.toml $(FOLDERS) | prerequisites
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	rm -rf build/__editable__.*
+	$(BIN)/pip install --quiet --group dev --editable . --config-settings editable_mode=strict
+	touch $@
+
+clean: ## forget the virtual environment and caches
+	rm -rf .venv .cache build dist *.egg-info
