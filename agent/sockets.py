@@ -1,0 +1,210 @@
+"""Where a worker's outgoing sockets come from: the dialer's pool, or this process when embedded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import deque
+from pathlib import Path
+
+from dconnect.agent import dialer
+from dconnect.core.address import IPAddress
+from dconnect.core.errors import DialError
+from dconnect.core.failure import Failure
+from dconnect.core.limits import DIALER_BATCH, DIALER_SECONDS, POOL_SOCKETS
+from dconnect.core.tasks import Tasks, backoff
+
+_TCP = {4: b"4", 6: b"6"}
+_UDP = {4: b"u", 6: b"v"}
+_DISCARD_PORT = 9
+"""Any port serves: connecting a datagram socket sends nothing, it only asks for the route."""
+
+
+class Probe:
+    """Asks the kernel whether an address is its own, with one datagram socket per family.
+
+    For a destination that is local to the network namespace of the socket, the kernel chooses the
+    destination itself as the source. So the answer is never out of date, whatever bridges come and go.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def is_local(self, address: IPAddress) -> bool:
+        """Whether connecting to the address would stay on the machine."""
+        try:
+            self._sock.connect((str(address), _DISCARD_PORT))
+            return bool(self._sock.getsockname()[0].partition("%")[0] == str(address))
+        except OSError:
+            return False  # no route: the dial itself will tell the true reason
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
+class LocalSockets:
+    """Sockets of this process: the agent runs on a machine that reaches containers itself."""
+
+    def __init__(self) -> None:
+        self._probes: dict[int, Probe] = {}
+
+    async def stream(self, address: IPAddress) -> socket.socket:
+        return self._create(_TCP[address.version])
+
+    async def is_local(self, address: IPAddress) -> bool:
+        probe = self._probes.get(address.version)
+        if probe is None:
+            probe = self._probes[address.version] = Probe(self._create(_UDP[address.version]))
+        return probe.is_local(address)
+
+    @staticmethod
+    def _create(kind: bytes) -> socket.socket:
+        try:
+            return dialer.create(kind)
+        except OSError as error:
+            raise _not_ready() from error
+
+
+class DialerSockets:
+    """A pool of sockets made by the dialer, refilled in batches before it runs dry."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = str(directory / dialer.SOCKET_NAME)
+        self._ready: dict[bytes, deque[socket.socket]] = {kind: deque() for kind in dialer.KINDS}
+        self._asked: set[bytes] = set()
+        self._waiters: dict[bytes, deque[asyncio.Future[None]]] = {kind: deque() for kind in dialer.KINDS}
+        self._probes: dict[int, Probe] = {}
+        self._link: socket.socket | None = None
+        self._lost = asyncio.Event()
+        self._tasks = Tasks()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the dialer is there now."""
+        return self._link is not None
+
+    def start(self) -> None:
+        """Connect, and again whenever the dialer was restarted."""
+        _ = self._tasks.start(self._keep_connected(), "dialer link")
+
+    async def close(self) -> None:
+        """Give up the link and the unused sockets."""
+        await self._tasks.cancel()
+        self._drop()
+        for ready in self._ready.values():
+            while ready:
+                ready.popleft().close()
+        for probe in self._probes.values():
+            probe.close()
+        self._probes.clear()
+
+    async def stream(self, address: IPAddress) -> socket.socket:
+        return await self._take(_TCP[address.version])
+
+    async def is_local(self, address: IPAddress) -> bool:
+        probe = self._probes.get(address.version)
+        if probe is None:
+            probe = self._probes[address.version] = Probe(await self._take(_UDP[address.version]))
+        return probe.is_local(address)
+
+    async def _take(self, kind: bytes) -> socket.socket:
+        ready = self._ready[kind]
+        if len(ready) <= POOL_SOCKETS // 2:
+            self._ask(kind)
+        try:
+            async with asyncio.timeout(DIALER_SECONDS):
+                while not ready:
+                    await self._supply(self._waiters[kind])
+        except TimeoutError:
+            raise _not_ready() from None
+        return ready.popleft()
+
+    @staticmethod
+    async def _supply(waiters: deque[asyncio.Future[None]]) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            with contextlib.suppress(ValueError):
+                waiters.remove(waiter)
+
+    def _ask(self, kind: bytes) -> None:
+        if self._link is None or kind in self._asked:
+            return
+        batch = DIALER_BATCH if kind in _TCP.values() else 1
+        try:
+            self._link.send(kind + bytes((batch,)))
+            self._asked.add(kind)
+        except OSError:
+            self._drop()
+
+    def _receive(self) -> None:
+        assert self._link is not None
+        try:
+            message, descriptors, _, _ = socket.recv_fds(
+                self._link, 16, dialer.MAX_DESCRIPTORS, flags=socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except OSError:
+            message, descriptors = b"", []
+        kind = message[:1]
+        if kind not in dialer.KINDS:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            self._drop()
+            return
+        self._asked.discard(kind)
+        family, style = dialer.KINDS[kind]
+        for descriptor in descriptors:
+            # Family, type and protocol are given, which spares three system calls per socket.
+            self._ready[kind].append(socket.socket(family, style, 0, fileno=descriptor))
+        self._wake(kind)
+
+    def _wake(self, kind: bytes) -> None:
+        waiters = self._waiters[kind]
+        for _ in range(min(len(self._ready[kind]), len(waiters))):
+            waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+        if waiters:
+            self._ask(kind)
+
+    async def _keep_connected(self) -> None:
+        attempt = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+            try:
+                link.connect(self._path)
+            except OSError:
+                link.close()
+                await asyncio.sleep(backoff(attempt, most=0.25))
+                attempt += 1
+                continue
+            attempt = 0
+            self._link = link
+            self._lost.clear()
+            loop.add_reader(link.fileno(), self._receive)
+            self._ask(b"4")
+            for kind, waiters in self._waiters.items():
+                if waiters:
+                    self._ask(kind)
+            await self._lost.wait()
+
+    def _drop(self) -> None:
+        """The dialer is gone; the sockets it made stay good, so dials go on while it restarts."""
+        if self._link is not None:
+            asyncio.get_running_loop().remove_reader(self._link.fileno())
+            self._link.close()
+            self._link = None
+        self._asked.clear()
+        self._lost.set()
+
+
+def _not_ready() -> DialError:
+    return DialError(Failure.NOT_READY, "The agent's dialer gives no sockets at the moment; it is being restarted.")

@@ -1,0 +1,49 @@
+"""What happened to a connection, as plain data: rooms tell it, the agent logs and counts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Front = Literal["socks5", "socks4", "connect", "http", "none"]
+
+
+@dataclass(slots=True)
+class Session:
+    """One client's one destination, filled in while it lives; the canonical log line at its end."""
+
+    peer: str
+    """The client's address and port."""
+    front: Front = "none"
+    """How the destination was named; none while the client has not said."""
+    target: str = ""
+    """What the client asked for, ``host:port``."""
+    address: str = ""
+    """The address that was dialed last."""
+    outcome: str = "open"
+    """``ok``, a Failure's name in lower case, or what the client did wrong."""
+    detail: str = ""
+    """One sentence for a person; empty when all went well."""
+    status: int = 0
+    """HTTP status, when the front is http."""
+    bytes_up: int = 0
+    """From the client to the destination, payload only."""
+    bytes_down: int = 0
+    started: float = 0.0
+    """Monotonic seconds."""
+
+
+class Observer(Protocol):
+    """Whoever wants to know (the agent's log and counters)."""
+
+    def opened(self) -> None:
+        """A client was accepted."""
+
+    def ended(self, session: Session) -> None:
+        """A session is over; its record is complete."""
+
+    def closed(self) -> None:
+        """A client is gone; there may have been many sessions (HTTP) or none."""
+
+    def refused(self, peer: str) -> None:
+        """A connection from a forbidden source (a container) was closed unread."""

@@ -1,0 +1,84 @@
+"""Every bound of the product in one place, each with the reason for its size."""
+
+from __future__ import annotations
+
+HANDSHAKE_SECONDS = 10.0
+"""A client must name its destination within this; longer is a stuck or hostile peer."""
+
+CONNECT_SECONDS = 10.0
+"""One destination's whole dial. Containers are local: a SYN unanswered for 10 s stays unanswered."""
+
+NAME_SECONDS = 5.0
+"""Lookup of a name that is not a container's, through the engine's own resolver."""
+
+KEEP_ALIVE_SECONDS = 75.0
+"""Idle HTTP proxy connections; nginx's default, and longer than browsers keep theirs."""
+
+RESPONSE_SECONDS = 3600.0
+"""Wait for an HTTP response or the next body bytes: long polls and slow builds are legitimate."""
+
+LINGER_SECONDS = 2.0
+"""Reading on after an error reply, so that a reset does not eat it (RFC 9112 §9.6)."""
+
+DRAIN_SECONDS = 5.0
+"""Open connections may finish within this after SIGTERM; Docker kills after 10 s."""
+
+MAX_HEAD_BYTES = 32 * 1024
+"""An HTTP head; twice Apache's 16 KiB, nginx allows 4 × 8 KiB."""
+
+MAX_CHUNK_LINE_BYTES = 4096
+"""A chunk-size line with its extensions, which nobody uses."""
+
+MAX_TRAILER_BYTES = 16 * 1024
+"""The trailer section of a chunked body; half of a head."""
+
+MAX_IDLE_UPSTREAMS = 8
+"""Kept-alive server connections of one client; browsers use six per host."""
+
+BODY_BUFFER_BYTES = 256 * 1024
+"""One read of an HTTP body; larger buys nothing measurable."""
+
+MAX_CLIENTS_PER_WORKER = 16_384
+"""Beyond it accepting pauses and the kernel's backlog holds them. About 3 KiB of memory each."""
+
+FDS_PER_CLIENT = 3
+"""Descriptors that a client holds on average: two sockets, and a pipe while bytes wait in it."""
+
+LISTEN_BACKLOG = 4096
+"""The kernel's own default bound (somaxconn) since Linux 5.4."""
+
+ACCEPTS_PER_TURN = 32
+"""Connections one worker takes at once, so that its siblings get their share of a burst."""
+
+EVENTS_PER_TURN = 256
+"""Readiness events handled before timers and other tasks run again."""
+
+RELAY_TURN_BYTES = 4 * 1024 * 1024
+"""Bytes one direction may move before others have their turn: about 2 ms at 16 Gbit/s."""
+
+PIPE_BYTES = 1024 * 1024
+"""Size asked for a relay pipe: the kernel's unprivileged maximum (pipe-max-size)."""
+
+FREE_PIPES = 32
+"""Empty pipes kept for the next wake-up; more than that are in use only while peers are slow."""
+
+COPY_BYTES = 64 * 1024
+"""Buffer of a direction for which no pipe is to be had."""
+
+POOL_SOCKETS = 64
+"""Unconnected sockets a worker holds ready per address family: 1 ms of supply at 64,000 connections/s."""
+
+DIALER_BATCH = 64
+"""Descriptors asked for at once; the kernel allows 253 in one message (SCM_MAX_FD)."""
+
+DIALER_SECONDS = 2.0
+"""Wait for a socket while the dialer restarts; a container starts in about 0.3 s."""
+
+DIALER_LONELY_SECONDS = 60.0
+"""A dialer without clients ends itself, so that a removed agent leaves nothing running."""
+
+BUS_MESSAGE_BYTES = 64 * 1024 * 1024
+"""One message between control and a worker: an inventory of 10,000 containers is about 6 MiB."""
+
+LOOKUPS_IN_FLIGHT = 32
+"""Names outside Docker looked up at once by one worker: each takes a thread."""

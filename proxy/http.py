@@ -1,0 +1,172 @@
+"""An HTTP proxy client: CONNECT tunnels, absolute-form requests, and origin-form ones that are ours.
+
+One client connection may carry many requests, each naming another host (RFC 9112 §9.3); server
+connections are kept per destination while the client stays, and used again only while the name
+still leads to the same address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+from dconnect.core.address import parse_authority
+from dconnect.core.errors import DialError, MalformedMessage, UsageError
+from dconnect.core.events import Session
+from dconnect.core.limits import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS
+from dconnect.proxy.door import Door
+from dconnect.proxy.exchange import Exchange, Route
+from dconnect.proxy.stream import Gone, Stream
+from dconnect.proxy.upstreams import Upstreams
+from dconnect.proxy.wire import http1
+
+_SCHEMES = {b"http": 80, b"ws": 80}
+
+
+class Refusal(Exception):
+    """A request is answered by us with an error."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+async def serve_http(door: Door, client: Stream, session: Session) -> None:
+    """Serve one client connection until either side is done with it."""
+    upstreams = Upstreams(door.dial)
+    patience = HANDSHAKE_SECONDS
+    try:
+        while await _serve_one(door, client, upstreams, session, patience):
+            door.ended(session)
+            session = door.session(client)
+            patience = KEEP_ALIVE_SECONDS
+        if not client.relayed:
+            await client.farewell(b"")
+    finally:
+        upstreams.close()
+        if not client.relayed:
+            door.ended(session)
+
+
+async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: Session, patience: float) -> bool:
+    """One request; True when the connection may carry another."""
+    head: http1.RequestHead | None = None
+    try:
+        head = await _read_head(client, session, patience)
+        if head is None:
+            return False
+        session.front = "connect" if head.method == b"CONNECT" else "http"
+        if head.method == b"CONNECT":
+            await _tunnel(door, client, head, session)
+            return False
+        route = route_of(head, door.hosts)
+        session.target = str(route.target) if route.target else f"dconnect{route.path.decode('ascii', 'replace')}"
+        return await Exchange(door, client, session, head, route).run(upstreams)
+    except Refusal as error:
+        status, sentence = error.status, str(error)
+        session.outcome = "malformed"
+    except DialError as error:
+        status, sentence = error.failure.value.http_status, str(error)
+        session.outcome = error.failure.name.lower()
+    except http1.HeadTooLarge as error:
+        status, sentence = 431, str(error)
+        session.outcome = "malformed"
+    except MalformedMessage as error:
+        status, sentence = 400, str(error)
+        session.outcome = "malformed"
+    session.status, session.detail = status, sentence
+    await client.channel.send(error_response(status, sentence, head))
+    return False
+
+
+async def _read_head(client: Stream, session: Session, patience: float) -> http1.RequestHead | None:
+    """The next request head; None when the client left or stayed idle between two requests."""
+    session.outcome = "idle"
+    try:
+        async with asyncio.timeout(patience):
+            head = await client.parse(http1.parse_request)
+    except TimeoutError:
+        if client.buffer:
+            raise Refusal(408, "The request head did not arrive in time.") from None
+        return None
+    except Gone as error:
+        if not error.clean:
+            session.outcome, session.detail = "malformed", "The client left in the middle of a request head."
+        return None
+    session.outcome = "open"
+    return head
+
+
+async def _tunnel(door: Door, client: Stream, head: http1.RequestHead, session: Session) -> None:
+    """CONNECT (RFC 9110 §9.3.6): a 2xx carries no framing fields; bytes after the head are the tunnel's."""
+    try:
+        target = parse_authority(head.target.decode("ascii"))
+    except (UsageError, UnicodeDecodeError):
+        raise Refusal(400, "CONNECT needs a target of the form host:port.") from None
+    session.target = str(target)
+    upstream = await door.dial(target, session)
+    try:
+        await client.channel.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        if client.buffer:
+            await upstream.send(client.buffer)
+    except BaseException:
+        upstream.close()
+        raise
+    session.status, session.bytes_up = 200, len(client.buffer)
+    door.relay(client, upstream, session)
+
+
+def route_of(head: http1.RequestHead, ours: frozenset[str]) -> Route:
+    """Decide where a request goes from its target and Host.
+
+    Absolute-form is proxying (RFC 9112 §3.2.2: Host is ignored and regenerated). Origin-form is for
+    us, and only with a Host that names us: otherwise a web page whose name is rebound to our address
+    could talk to our API.
+
+    Raises: Refusal 400 for what has no meaning here, 421 for another site's Host.
+    """
+    hosts = http1.values(head.fields, b"host")
+    if len(hosts) > 1 or (not hosts and head.minor == 1):
+        raise Refusal(400, "A request needs exactly one Host header.")
+    scheme, separator, rest = head.target.partition(b"://")
+    if separator and not head.target.startswith(b"/"):
+        return _absolute(head, scheme, rest)
+    if not head.target.startswith(b"/"):
+        raise Refusal(400, "The request target is neither a path nor an absolute http:// URL.")
+    try:
+        asked = parse_authority(hosts[0].decode("ascii"), default_port=80) if hosts else None
+    except (UsageError, UnicodeDecodeError):
+        asked = None
+    if asked is None or asked.host not in ours:
+        raise Refusal(
+            421, "This is the dconnect proxy, not the site you asked for; configure it as a proxy to reach containers."
+        )
+    return Route(None, head.target, hosts[0])
+
+
+def _absolute(head: http1.RequestHead, scheme: bytes, rest: bytes) -> Route:
+    port = _SCHEMES.get(scheme.lower())
+    if port is None:
+        name = scheme.decode("ascii", "replace")
+        raise Refusal(400, f"The proxy forwards http:// URLs; a client tunnels {name}:// with CONNECT.")
+    end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+    authority, path = rest[:end], rest[end:]
+    try:
+        target = parse_authority(authority.decode("ascii"), default_port=port)
+    except (UsageError, UnicodeDecodeError):
+        raise Refusal(400, "The URL has no usable host.") from None
+    if not path.startswith(b"/"):
+        path = b"*" if head.method == b"OPTIONS" and not path else b"/" + path
+    return Route(target, path, authority)
+
+
+def error_response(status: int, sentence: str, head: http1.RequestHead | None) -> bytes:
+    """A whole error response with a one-sentence body; the connection ends after it."""
+    body = b"" if head is not None and head.method == b"HEAD" else sentence.encode() + b"\n"
+    fields = [
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Content-Length", b"%d" % (len(sentence.encode()) + 1)),
+        (b"Cache-Control", b"no-store"),
+        (b"Connection", b"close"),
+    ]
+    return http1.write_head(b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()), fields) + body

@@ -1,0 +1,198 @@
+"""Readiness for many sockets: one edge-triggered epoll, nested in the event loop.
+
+Facts about epoll that this file rests on:
+
+- An epoll descriptor is itself pollable, so the whole set is one reader of the event loop:
+  timers, tasks and signals stay asyncio's, and a socket costs one ``epoll_ctl`` in its life
+  instead of two per wait.
+- Edge-triggered means: an event is told once. Whoever gets it must go on until the kernel says
+  EAGAIN, or must be certain that nothing is left. A report carries the *whole* state, so IN
+  comes along with an OUT edge; handlers therefore treat a mask as a hint, never as a promise.
+- A handler may close a descriptor whose event is later in the same batch, and the number may
+  already belong to a new socket. The new handler then sees a false hint, which is harmless.
+- Listening sockets are level-triggered and EPOLLEXCLUSIVE, so that a burst too big for one turn
+  is told again and a stuck process strands nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import select
+import socket
+import struct
+from collections.abc import Callable
+from typing import TypeAlias
+
+from dconnect.core.limits import EVENTS_PER_TURN
+
+READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+HANGUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+ERROR = select.EPOLLERR
+
+_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_LISTEN = select.EPOLLIN | select.EPOLLEXCLUSIVE
+_RESET = struct.pack("ii", 1, 0)
+
+Handler: TypeAlias = Callable[[int], None]
+
+
+class Poller:
+    """Tells handlers that their descriptors may be ready."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self.loop.add_reader(self._epoll.fileno(), self._turn)
+
+    def add(self, fd: int, handler: Handler) -> None:
+        """Watch a connected (or connecting) descriptor, edge-triggered, for its whole life."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, _EDGES)
+
+    def add_listener(self, fd: int, handler: Handler) -> None:
+        """Watch a listening descriptor that other processes watch as well."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, _LISTEN)
+
+    def replace(self, fd: int, handler: Handler) -> None:
+        """Give a watched descriptor to another handler."""
+        self._handlers[fd] = handler
+
+    def remove(self, fd: int) -> None:
+        """Stop watching; call it before the descriptor is closed."""
+        if self._handlers.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.loop.remove_reader(self._epoll.fileno())
+        self._handlers.clear()
+        self._epoll.close()
+
+    def _turn(self) -> None:
+        handlers = self._handlers
+        for fd, mask in self._epoll.poll(0, EVENTS_PER_TURN):
+            handler = handlers.get(fd)
+            if handler is not None:
+                handler(mask)
+
+
+class Channel:
+    """A connected, non-blocking socket whose reads and writes can be awaited.
+
+    Used for handshakes and HTTP; a relay takes the two sockets over with ``Poller.replace``.
+    One task reads and one task writes at a time.
+    """
+
+    __slots__ = ("_poller", "_reader", "_writer", "fd", "sock")
+
+    def __init__(self, poller: Poller, sock: socket.socket) -> None:
+        self._poller = poller
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self.sock = sock
+        self.fd = sock.fileno()
+        poller.add(self.fd, self._ready)
+
+    def _ready(self, mask: int) -> None:
+        reader, writer = self._reader, self._writer
+        if reader is not None and mask & READ:
+            self._reader = None
+            if not reader.done():
+                reader.set_result(None)
+        if writer is not None and mask & WRITE:
+            self._writer = None
+            if not writer.done():
+                writer.set_result(None)
+
+    async def writable(self) -> None:
+        """Wait for the next sign that the socket may be written (or has failed)."""
+        self._writer = writer = self._poller.loop.create_future()
+        await writer
+
+    async def receive(self, limit: int) -> bytes:
+        """Up to ``limit`` bytes; empty at the peer's FIN. Raises OSError as ``recv(2)`` does."""
+        while True:
+            try:
+                return self.sock.recv(limit)
+            except BlockingIOError:
+                self._reader = reader = self._poller.loop.create_future()
+                await reader
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it. Raises OSError as ``send(2)`` does."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self.sock.send(rest) :]
+            except BlockingIOError:
+                await self.writable()
+
+    def idle(self) -> bool:
+        """Whether the peer has neither sent anything nor closed: fit for another request."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def finish(self) -> None:
+        """Send FIN; reading goes on."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the socket; a pending wait of another task ends with an error."""
+        if self.sock.fileno() < 0:
+            return
+        self._poller.remove(self.fd)
+        self.sock.close()
+        for waiter in (self._reader, self._writer):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(OSError(errno.EBADF, "closed"))
+        self._reader = self._writer = None
+
+    def reset(self) -> None:
+        """Close with RST, which tells the peer that its stream was cut, not finished."""
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.close()
+
+
+async def connect(poller: Poller, sock: socket.socket, address: tuple[str, int] | str) -> Channel:
+    """Connect a non-blocking socket and watch it.
+
+    Raises: OSError with the errno of ``connect(2)``; the socket is then closed.
+    """
+    code = sock.connect_ex(address)
+    if code not in (0, errno.EINPROGRESS):
+        sock.close()
+        raise OSError(code, "connect")
+    channel = Channel(poller, sock)
+    try:
+        while code == errno.EINPROGRESS:
+            await channel.writable()
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _still_connecting(sock)
+    except BaseException:
+        channel.close()
+        raise
+    if code:
+        channel.close()
+        raise OSError(code, "connect")
+    return channel
+
+
+def _still_connecting(sock: socket.socket) -> int:
+    """EINPROGRESS after a false hint (see above), 0 when the connection stands."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return errno.EINPROGRESS
+    return 0

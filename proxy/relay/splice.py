@@ -1,0 +1,164 @@
+"""One relay: two sockets, two directions, each woken by the poller and moved as far as it goes.
+
+    direction:   OPEN ──FIN from source──▶ SHUT        (shutdown of the sink, after the last byte)
+                  │  ▲
+       sink full  ▼  │ sink writable
+                BLOCKED (holds a conduit with bytes)
+
+When may a direction stop without having seen EAGAIN, although events are edge-triggered? Only
+when the source is certainly dry: the fill brought fewer bytes than the conduit has slots, and
+the event told no RDHUP, HUP or ERR. A FIN that is already queued gives no further edge, so a
+direction that stops early on it would hang for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Callable
+
+from dconnect.core.limits import RELAY_TURN_BYTES
+from dconnect.proxy.poller import ERROR, HANGUP, READ, WRITE, Channel, Poller
+from dconnect.proxy.relay.pipes import Conduit, PipePool
+
+
+class Direction:
+    """Bytes from one socket to the other."""
+
+    __slots__ = ("conduit", "held", "moved", "shut", "sink", "source")
+
+    def __init__(self, source: Channel, sink: Channel) -> None:
+        self.source = source
+        self.sink = sink
+        self.conduit: Conduit | None = None
+        self.held = 0
+        self.moved = 0
+        self.shut = False
+
+
+class Relay:
+    """Relays until both directions have ended or one side was cut."""
+
+    __slots__ = ("_client", "_down", "_on_end", "_over", "_poller", "_pool", "_up", "_upstream")
+
+    def __init__(
+        self,
+        poller: Poller,
+        pool: PipePool,
+        client: Channel,
+        upstream: Channel,
+        on_end: Callable[[int, int, OSError | None], None],
+    ) -> None:
+        """Take over both sockets and start.
+
+        Args:
+            poller: knows both sockets already.
+            pool: lends the pipes.
+            client: the side whose bytes count as *up*.
+            upstream: the other side.
+            on_end: called once with (bytes up, bytes down, the error that cut it or None), after
+                both sockets are closed.
+        """
+        self._poller = poller
+        self._pool = pool
+        self._client = client
+        self._upstream = upstream
+        self._on_end = on_end
+        self._over = False
+        self._up = Direction(client, upstream)
+        self._down = Direction(upstream, client)
+        poller.replace(client.fd, self._client_ready)
+        poller.replace(upstream.fd, self._upstream_ready)
+        # Bytes or FINs that arrived during the handshake have had their edge already.
+        self._pump(self._up, HANGUP)
+        self._pump(self._down, HANGUP)
+
+    def abort(self) -> None:
+        """Cut both sides (the agent is going down)."""
+        self._end(OSError(errno.ESHUTDOWN, "the agent stopped"))
+
+    def _client_ready(self, mask: int) -> None:
+        if mask & READ:
+            self._pump(self._up, mask & HANGUP)
+        if mask & WRITE and self._down.held:
+            self._pump(self._down, HANGUP)
+        if mask & ERROR:
+            self._check(self._client)
+
+    def _upstream_ready(self, mask: int) -> None:
+        if mask & READ:
+            self._pump(self._down, mask & HANGUP)
+        if mask & WRITE and self._up.held:
+            self._pump(self._up, HANGUP)
+        if mask & ERROR:
+            self._check(self._upstream)
+
+    def _pump(self, direction: Direction, hangup: int) -> None:
+        """Move bytes until the source is dry, the sink is full, or others must have their turn."""
+        if self._over or direction.shut:
+            return
+        conduit = direction.conduit or self._pool.borrow()
+        direction.conduit = None
+        source, sink, held = direction.source.fd, direction.sink.fd, direction.held
+        filled = 0
+        stop_at = direction.moved + RELAY_TURN_BYTES
+        try:
+            while True:
+                if not held:
+                    filled = held = conduit.fill(source)
+                    if not filled:
+                        direction.shut = True
+                        break
+                moved = conduit.drain(sink, held)
+                held -= moved
+                direction.moved += moved
+                if not held:
+                    if filled and filled < conduit.slots and not hangup:
+                        break
+                    if direction.moved >= stop_at:
+                        self._poller.loop.call_soon(self._pump, direction, HANGUP)
+                        break
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            conduit.close()
+            self._end(error)
+            return
+        direction.held = held
+        if held:
+            direction.conduit = conduit
+            return
+        self._pool.give_back(conduit)
+        if direction.shut:
+            self._finish(direction)
+
+    def _finish(self, direction: Direction) -> None:
+        direction.sink.finish()
+        if self._up.shut and self._down.shut:
+            self._end(None)
+
+    def _check(self, side: Channel) -> None:
+        """An error event of a side whose stream has ended already is told by nothing else."""
+        if self._over:
+            return
+        code = side.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._end(OSError(code, "relay"))
+
+    def _end(self, error: OSError | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        for direction in (self._up, self._down):
+            if direction.conduit is not None:
+                direction.conduit.close()
+                direction.conduit = None
+        for side in (self._client, self._upstream):
+            if error is None:
+                side.close()
+            else:
+                side.reset()
+        with contextlib.suppress(asyncio.CancelledError):
+            self._on_end(self._up.moved, self._down.moved, error)

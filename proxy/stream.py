@@ -1,0 +1,88 @@
+"""A channel with a buffer in front: what the codecs read from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from dconnect.core.limits import BODY_BUFFER_BYTES, LINGER_SECONDS
+from dconnect.proxy.poller import Channel
+
+T = TypeVar("T")
+
+_READ_BYTES = 16 * 1024
+
+
+class Gone(Exception):
+    """The peer ended its stream. ``clean`` when it did so between two messages."""
+
+    def __init__(self, *, clean: bool) -> None:
+        super().__init__("the peer ended its stream")
+        self.clean = clean
+
+
+class Stream:
+    """One peer's bytes, parsed as far as needed; the rest stays in ``buffer`` for whoever is next."""
+
+    __slots__ = ("buffer", "channel", "peer", "relayed")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.buffer = bytearray()
+        self.peer = ""
+        """The client's address and port, for the log."""
+        self.relayed = False
+        """True once a relay owns the channel; then it is not ours to close."""
+
+    async def parse(self, parser: Callable[[bytearray], tuple[T, int] | None]) -> T:
+        """Read until the parser has its message.
+
+        Raises:
+            Gone: the stream ended first.
+            MalformedMessage: as the parser says; parsers bound the buffer.
+            OSError: as ``recv(2)`` does.
+        """
+        while (parsed := parser(self.buffer) if self.buffer else None) is None:
+            data = await self.channel.receive(_READ_BYTES)
+            if not data:
+                raise Gone(clean=not self.buffer)
+            self.buffer += data
+        message, consumed = parsed
+        del self.buffer[:consumed]
+        return message
+
+    async def body_bytes(self, limit: int, seconds: float) -> bytes:
+        """The next body bytes, at most ``limit``; what is buffered comes first.
+
+        Raises: Gone, TimeoutError, OSError.
+        """
+        if self.buffer:
+            data = bytes(self.buffer[:limit])
+            del self.buffer[:limit]
+            return data
+        async with asyncio.timeout(seconds):
+            data = await self.channel.receive(min(limit, BODY_BUFFER_BYTES))
+        if not data:
+            raise Gone(clean=False)
+        return data
+
+    def push_back(self, data: bytes) -> None:
+        """Return bytes that belong to the next message."""
+        self.buffer[:0] = data
+
+    async def farewell(self, data: bytes) -> None:
+        """Send last words and FIN, then read on for a moment, lest a RST eats them (RFC 9112 §9.6)."""
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                await self.channel.send(data)
+                self.channel.finish()
+                while await self.channel.receive(_READ_BYTES):
+                    pass
+        except (OSError, TimeoutError):
+            pass
+
+    def close(self) -> None:
+        """Close the channel unless a relay has it."""
+        if not self.relayed:
+            self.channel.close()

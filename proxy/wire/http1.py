@@ -1,0 +1,227 @@
+"""HTTP/1.1 message heads (RFC 9112), as a proxy reads, changes and writes them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from dconnect.core.errors import MalformedMessage
+from dconnect.core.limits import MAX_HEAD_BYTES
+
+Fields = list[tuple[bytes, bytes]]
+"""Field lines in order, names in the sender's case, values without surrounding blanks."""
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/1\.([0-9])\Z")  # RFC 9112 §3
+_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: (.*))?\Z", re.DOTALL)  # RFC 9112 §4
+_FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):[ \t]*(.*?)[ \t]*\Z", re.DOTALL)  # RFC 9112 §5
+_FORBIDDEN_IN_VALUE = re.compile(rb"[\x00\r\n]")  # RFC 9110 §5.5
+
+_HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"proxy-connection",
+        b"keep-alive",
+        b"te",
+        b"upgrade",
+        b"proxy-authorization",
+        b"proxy-authenticate",
+    )
+)
+"""RFC 9110 §7.6.1 and §11.7. Transfer-Encoding is absent: chunked bodies pass unchanged, framing and all."""
+
+
+class Body(Enum):
+    """How a message's end is found (RFC 9112 §6.3)."""
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    CLOSE = "close"
+    """A response that ends with its connection."""
+
+
+class HeadTooLarge(MalformedMessage):
+    """The head exceeds its bound (RFC 6585 §5)."""
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A request line and its fields."""
+
+    method: bytes
+    target: bytes
+    minor: int
+    """0 or 1: the client speaks HTTP/1.0 or 1.1."""
+    fields: Fields
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """A status line and its fields."""
+
+    status: int
+    reason: bytes
+    minor: int
+    fields: Fields
+
+
+def parse_request(buffer: bytearray) -> tuple[RequestHead, int] | None:
+    """Parse a request head.
+
+    Returns: (head, bytes consumed), or None when more bytes are needed.
+    Raises:  HeadTooLarge: no end within MAX_HEAD_BYTES.
+             MalformedMessage: what RFC 9112 says to answer with 400: a bad request line, white space
+             before a colon, obs-fold, control characters in a value.
+    """
+    start = 0
+    while buffer.startswith(b"\r\n", start):  # RFC 9112 §2.2: empty lines before a request are ignored
+        start += 2
+    split = _split(buffer, start)
+    if split is None:
+        return None
+    line, fields, end = split
+    match = _REQUEST_LINE.match(line)
+    if match is None:
+        raise MalformedMessage("The request line is not METHOD TARGET HTTP/1.1.")
+    method, target, minor = match.groups()
+    return RequestHead(method, target, min(int(minor), 1), fields), end
+
+
+def parse_response(buffer: bytearray) -> tuple[ResponseHead, int] | None:
+    """Parse a response head; the same contract as ``parse_request``."""
+    split = _split(buffer, 0)
+    if split is None:
+        return None
+    line, fields, end = split
+    match = _STATUS_LINE.match(line)
+    if match is None:
+        raise MalformedMessage("The server's status line is not HTTP/1.1 and three digits.")
+    minor, status, reason = match.groups()
+    return ResponseHead(int(status), reason or b"", min(int(minor), 1), fields), end
+
+
+def _split(buffer: bytearray, start: int) -> tuple[bytes, Fields, int] | None:
+    end = buffer.find(b"\r\n\r\n", start, start + MAX_HEAD_BYTES)
+    if end < 0:
+        if len(buffer) - start >= MAX_HEAD_BYTES:
+            raise HeadTooLarge(f"The message head is larger than {MAX_HEAD_BYTES // 1024} KiB.")
+        if b"\n\n" in buffer or buffer.startswith(b"\n", start):
+            raise MalformedMessage("Lines of a message head must end with CRLF.")
+        return None
+    line, *rest = bytes(buffer[start:end]).split(b"\r\n")
+    return line, [_field(text) for text in rest], end + 4
+
+
+def _field(text: bytes) -> tuple[bytes, bytes]:
+    match = _FIELD_LINE.match(text)
+    if match is None or _FORBIDDEN_IN_VALUE.search(match[2]):
+        raise MalformedMessage("A header line is not NAME: VALUE.")
+    return match[1], match[2]
+
+
+def values(fields: Fields, name: bytes) -> list[bytes]:
+    """Every value of a field, name compared without case; ``name`` must be lower case."""
+    return [value for key, value in fields if key.lower() == name]
+
+
+def tokens(fields: Fields, name: bytes) -> list[bytes]:
+    """The comma-separated members of a field, lower case, empty ones dropped (RFC 9110 §5.6.1)."""
+    members = (member.strip().lower() for value in values(fields, name) for member in value.split(b","))
+    return [member for member in members if member]
+
+
+def request_body(head: RequestHead) -> tuple[Body, int]:
+    """How a request's body is framed, and its length where that is known (RFC 9112 §6.1 to §6.3).
+
+    Raises: MalformedMessage: ambiguous framing, which request smuggling lives from.
+    """
+    if values(head.fields, b"transfer-encoding"):
+        if values(head.fields, b"content-length"):
+            raise MalformedMessage("The request has both Content-Length and Transfer-Encoding.")
+        if head.minor == 0 or tokens(head.fields, b"transfer-encoding") != [b"chunked"]:
+            raise MalformedMessage("The request's Transfer-Encoding is not chunked.")
+        return Body.CHUNKED, 0
+    length = _content_length(head.fields)
+    return (Body.LENGTH, length) if length else (Body.NONE, 0)
+
+
+def response_body(method: bytes, head: ResponseHead) -> tuple[Body, int]:
+    """How a response's body is framed, and its length where that is known (RFC 9112 §6.3).
+
+    Raises: MalformedMessage: contradicting lengths, or a coding that hides the end.
+    """
+    if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
+        return Body.NONE, 0
+    codings = tokens(head.fields, b"transfer-encoding")
+    if codings:
+        if values(head.fields, b"content-length"):
+            raise MalformedMessage("The response has both Content-Length and Transfer-Encoding.")
+        return (Body.CHUNKED, 0) if codings[-1] == b"chunked" else (Body.CLOSE, 0)
+    if not values(head.fields, b"content-length"):
+        return Body.CLOSE, 0
+    return Body.LENGTH, _content_length(head.fields)
+
+
+def _content_length(fields: Fields) -> int:
+    lengths = {member for value in values(fields, b"content-length") for member in re.split(rb"[ \t]*,[ \t]*", value)}
+    if not lengths:
+        return 0
+    (first, *others) = lengths
+    if others or not first.isdigit() or len(first) > 18:
+        raise MalformedMessage("Content-Length is not one number.")
+    return int(first)
+
+
+def upgrade_of(fields: Fields) -> bytes:
+    """The protocol that a message asks or agrees to switch to, or empty (RFC 9110 §7.8)."""
+    if b"upgrade" in tokens(fields, b"connection"):
+        return b", ".join(values(fields, b"upgrade"))
+    return b""
+
+
+def forwarded_request(head: RequestHead, path: bytes, host: bytes, *, keep_alive: bool) -> bytes:
+    """The head that a proxy sends on (RFC 9110 §7.6, RFC 9112 §3.2.2).
+
+    Args:
+        head: as the client sent it.
+        path: the target in origin-form.
+        host: regenerated from the target; whatever Host the client sent is ignored.
+        keep_alive: whether we may use the connection again.
+    """
+    kept = _end_to_end(head.fields, drop=b"host")
+    upgrade = upgrade_of(head.fields)
+    connection = b"Upgrade" if upgrade else b"keep-alive" if keep_alive else b"close"
+    fields = [(b"Host", host), *kept, (b"Via", b"1.%d dconnect" % head.minor), (b"Connection", connection)]
+    if upgrade:
+        fields.append((b"Upgrade", upgrade))
+    return write_head(b"%s %s HTTP/1.1" % (head.method, path), fields)
+
+
+def forwarded_response(head: ResponseHead, *, keep_alive: bool, dechunk: bool = False) -> bytes:
+    """The response head that a proxy sends back.
+
+    Args:
+        head: as the server sent it.
+        keep_alive: whether the client may send another request on its connection.
+        dechunk: the client speaks HTTP/1.0 and gets the payload bare, ended by close.
+    """
+    kept = _end_to_end(head.fields, drop=b"transfer-encoding" if dechunk else b"")
+    upgrade = upgrade_of(head.fields) if head.status == 101 else b""
+    connection = b"Upgrade" if upgrade else b"keep-alive" if keep_alive else b"close"
+    fields = [*kept, (b"Via", b"1.%d dconnect" % head.minor), (b"Connection", connection)]
+    if upgrade:
+        fields.append((b"Upgrade", upgrade))
+    return write_head(b"HTTP/1.1 %d %s" % (head.status, head.reason), fields)
+
+
+def _end_to_end(fields: Fields, drop: bytes) -> Fields:
+    named = set(tokens(fields, b"connection")) - {b"transfer-encoding", b"content-length", b"host"}
+    gone = _HOP_BY_HOP | named | {drop}
+    return [(name, value) for name, value in fields if name.lower() not in gone]
+
+
+def write_head(line: bytes, fields: Fields) -> bytes:
+    """Serialise a start line and fields."""
+    return b"\r\n".join((line, *(name + b": " + value for name, value in fields), b"", b""))

@@ -1,0 +1,106 @@
+"""SOCKS5 messages (RFC 1928), as a server reads and writes them."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from dconnect.core.address import IPAddress, Target, normal_name
+from dconnect.core.errors import MalformedMessage
+
+VERSION = 5
+NO_AUTHENTICATION = 0x00
+NO_ACCEPTABLE_METHOD = 0xFF
+CONNECT, BIND, UDP_ASSOCIATE = 1, 2, 3
+IPV4, DOMAIN, IPV6 = 1, 3, 4
+SUCCEEDED, GENERAL_FAILURE, COMMAND_NOT_SUPPORTED, ADDRESS_TYPE_NOT_SUPPORTED = 0, 1, 7, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks for. ``target`` is None when the address type is unknown."""
+
+    command: int
+    target: Target | None
+
+
+def parse_greeting(buffer: bytes | bytearray) -> tuple[bytes, int] | None:
+    """Parse the method selection.
+
+    Wire:    VER u8 = 5 | NMETHODS u8 | METHODS u8 × NMETHODS                    (RFC 1928 §3)
+    Returns: (the offered methods, bytes consumed), or None when more bytes are needed.
+    Raises:  MalformedMessage: another version, or no method offered.
+    """
+    if len(buffer) < 2:
+        return None
+    version, count = buffer[0], buffer[1]
+    if version != VERSION:
+        raise MalformedMessage(f"SOCKS version {version} where 5 was expected.")
+    if not count:
+        raise MalformedMessage("The SOCKS5 greeting offers no method.")
+    if len(buffer) < 2 + count:
+        return None
+    return bytes(buffer[2 : 2 + count]), 2 + count
+
+
+def greeting_reply(method: int) -> bytes:
+    """VER u8 = 5 | METHOD u8 (RFC 1928 §3); FF refuses."""
+    return bytes((VERSION, method))
+
+
+def parse_request(buffer: bytes | bytearray) -> tuple[Request, int] | None:
+    """Parse a request.
+
+    Wire:    VER u8 = 5 | CMD u8 | RSV u8 | ATYP u8 | DST.ADDR | DST.PORT u16 big-endian   (RFC 1928 §4)
+             DST.ADDR: 4 octets (ATYP 1), length u8 and that many octets (3), 16 octets (4)   (§5)
+    Returns: (request, bytes consumed), or None when more bytes are needed. RSV is ignored. An unknown
+             ATYP gives a request without target, since its length cannot be known.
+    Raises:  MalformedMessage: another version, or a domain that is empty or not printable ASCII.
+    """
+    if len(buffer) < 5:
+        return None
+    version, command, _, kind, length = buffer[:5]
+    if version != VERSION:
+        raise MalformedMessage(f"SOCKS version {version} in the request where 5 was expected.")
+    if kind == IPV4:
+        start, end = 4, 8
+    elif kind == IPV6:
+        start, end = 4, 20
+    elif kind == DOMAIN:
+        start, end = 5, 5 + length
+    else:
+        return Request(command, None), len(buffer)
+    if kind == DOMAIN and not length:
+        raise MalformedMessage("The SOCKS5 request names an empty domain.")
+    if len(buffer) < end + 2:
+        return None
+    (port,) = struct.unpack_from("!H", buffer, end)
+    raw = bytes(buffer[start:end])
+    host = _domain(raw) if kind == DOMAIN else str(ipaddress.ip_address(raw))
+    return Request(command, Target(host, port)), end + 2
+
+
+def _domain(raw: bytes) -> str:
+    try:
+        name = raw.decode("ascii")
+    except UnicodeDecodeError:
+        raise MalformedMessage("The SOCKS5 request names a domain that is not ASCII.") from None
+    if not name.isprintable() or " " in name:
+        raise MalformedMessage("The SOCKS5 request names a domain with unprintable characters.")
+    return normal_name(name)
+
+
+def reply(code: int, bound: tuple[IPAddress, int] = (IPv4Address(0), 0)) -> bytes:
+    """Write a reply.
+
+    Wire:  VER u8 = 5 | REP u8 | RSV u8 = 0 | ATYP u8 | BND.ADDR | BND.PORT u16 big-endian   (RFC 1928 §6)
+
+    Args:
+        code: 0 for success, else a Failure's ``socks5_rep``, 7 or 8.
+        bound: the address and port that the outgoing connection has; zeros on failure.
+    """
+    address, port = bound
+    kind = IPV4 if address.version == 4 else IPV6
+    return bytes((VERSION, code, 0, kind)) + address.packed + struct.pack("!H", port)
