@@ -79,6 +79,7 @@ class DialerSockets:
         self._probes: dict[int, Probe] = {}
         self._link: socket.socket | None = None
         self._lost = asyncio.Event()
+        self._found = asyncio.Event()
         self._tasks = Tasks()
 
     @property
@@ -89,6 +90,15 @@ class DialerSockets:
     def start(self) -> None:
         """Connect, and again whenever the dialer was restarted."""
         _ = self._tasks.start(self._keep_connected(), "dialer link")
+
+    async def wait_connected(self, seconds: float) -> None:
+        """Wait until the dialer is there, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._found.wait(), seconds)
+
+    async def wait_lost(self) -> None:
+        """Wait until the dialer is gone."""
+        await self._lost.wait()
 
     async def close(self) -> None:
         """Give up the link and the unused sockets."""
@@ -189,6 +199,7 @@ class DialerSockets:
             attempt = 0
             self._link = link
             self._lost.clear()
+            self._found.set()
             loop.add_reader(link.fileno(), self._receive)
             self._ask(b"4")
             for kind, waiters in self._waiters.items():
@@ -203,6 +214,7 @@ class DialerSockets:
             self._link.close()
             self._link = None
         self._asked.clear()
+        self._found.clear()
         self._lost.set()
 
 

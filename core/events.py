@@ -45,5 +45,5 @@ class Observer(Protocol):
     def closed(self) -> None:
         """A client is gone; there may have been many sessions (HTTP) or none."""
 
-    def refused(self, peer: str) -> None:
+    def refused_by_source(self, peer: str) -> None:
         """A connection from a forbidden source (a container) was closed unread."""

@@ -106,7 +106,7 @@ class FrontDoor:
                 continue  # the client gave up while it was queued
             if not self._admits(address[0]):
                 sock.close()
-                self._observer.refused(address[0])
+                self._observer.refused_by_source(address[0])
                 continue
             sock.setblocking(False)
             self._clients += 1

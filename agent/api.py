@@ -1,0 +1,156 @@
+"""The agent's HTTP API and status page, served by control on a unix socket behind the front door.
+
+GET /healthz             200 when names are known and every worker serves them, else 503
+GET /                    a page for people
+GET /api/v1/status       what runs, how containers are reached, what the workers did
+GET /api/v1/names        every container with its names; ?name=web for one name, 404 if unknown
+"""
+
+from __future__ import annotations
+
+import html
+import socket
+import time
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from dconnect.agent.dialing import Strategy
+from dconnect.agent.docker.watch import Watcher
+from dconnect.agent.links import Links
+from dconnect.core.config import AgentConfig
+from dconnect.core.inventory import Inventory
+from dconnect.dns import Agent, Found, NoAddress, Stopped, Unknown, Zone
+
+VERSION = version("dconnect")
+
+
+class State(Protocol):
+    """What the API shows; control has it."""
+
+    config: AgentConfig
+    links: Links
+    watcher: Watcher
+    engine_version: dict[str, str]
+    inventory: Inventory
+    zone: Zone | None
+
+    @property
+    def strategy(self) -> Strategy:
+        """How containers are reached."""
+
+    @property
+    def dialer_state(self) -> str:
+        """The dialer container's state."""
+
+
+def application(state: State) -> web.Application:
+    """The routes over a state."""
+    api = _Api(state)
+    app = web.Application()
+    app.router.add_get("/healthz", api.healthz)
+    app.router.add_get("/", api.page)
+    app.router.add_get("/api/v1/status", api.status)
+    app.router.add_get("/api/v1/names", api.names)
+    return app
+
+
+class _Api:
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._instance = socket.gethostname()
+
+    async def healthz(self, _request: web.Request) -> web.Response:
+        state = self._state
+        ready = state.zone is not None and state.links.in_step and state.strategy.name != "testing"
+        body = {"status": "ok" if ready else "starting", "version": VERSION, "instance": self._instance}
+        return web.json_response(body, status=200 if ready else 503)
+
+    async def status(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._status())
+
+    def _status(self) -> dict[str, Any]:
+        state, watcher = self._state, self._state.watcher
+        age = None if watcher.updated_at is None else round(time.monotonic() - watcher.updated_at, 1)
+        return {
+            "version": VERSION,
+            "engine": {**state.engine_version, "connected": watcher.connected, "error": watcher.last_error},
+            "strategy": {"name": state.strategy.name, "detail": state.strategy.detail},
+            "inventory": {
+                "containers": len(state.inventory.containers),
+                "networks": len(state.inventory.networks),
+                "age_s": age,
+            },
+            "suffixes": list(state.config.suffixes),
+            "egress": state.config.egress,
+            "dialer": {"state": state.dialer_state},
+            "workers": [state.links.reports[index] for index in sorted(state.links.reports)],
+        }
+
+    async def names(self, request: web.Request) -> web.Response:
+        zone = self._state.zone
+        if zone is None:
+            return web.json_response({"error": "The agent has not heard from the engine yet; try again."}, status=503)
+        name = request.query.get("name")
+        if name is None:
+            by_id = {container.id: container for container in self._state.inventory.containers}
+            rows = [_row(row, by_id[row.id]) for row in zone.table() if row.id in by_id]
+            return web.json_response({"stale": not self._state.watcher.connected, "containers": rows})
+        match zone.resolve(name):
+            case Found(addresses=addresses, containers=containers):
+                found = {"addresses": [str(address) for address in addresses]}
+                return web.json_response({"name": name, **found, "containers": [each.name for each in containers]})
+            case Agent():
+                address = self._state.config.reach.strip("[]")
+                return web.json_response({"name": name, "addresses": [address], "containers": []})
+            case Stopped(container=container, state=state):
+                sentence = f"The container {container} is {state}; start it with: docker start {container}"
+            case NoAddress(container=container):
+                sentence = (
+                    f"The container {container} has no address of its own (network mode host, none or another's)."
+                )
+            case Unknown(candidates=candidates) if candidates:
+                sentence = f"Several projects have a service {name}; say which: {', '.join(candidates)}."
+            case _:
+                sentence = f"No container is called {name}; dconnect dns lists all names."
+        return web.json_response({"error": sentence}, status=404)
+
+    async def page(self, _request: web.Request) -> web.Response:
+        status = self._status()
+        zone = self._state.zone
+        rows = "".join(
+            f"<tr><td>{html.escape(row.name)}<td>{row.state}<td>{html.escape(', '.join(row.names))}"
+            for row in (zone.table() if zone is not None else ())
+        )
+        engine, strategy = status["engine"], status["strategy"]
+        connected = "connected" if engine["connected"] else f"away: {engine['error']}"
+        text = _PAGE.format(
+            version=VERSION,
+            engine=html.escape(f"{engine.get('version', '?')} ({connected})"),
+            strategy=html.escape(f"{strategy['name']}: {strategy['detail']}"),
+            rows=rows,
+        )
+        headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return web.Response(text=text, content_type="text/html", headers=headers)
+
+
+def _row(row: Any, container: Any) -> dict[str, Any]:
+    endpoints = [{"network": each.network, "ipv4": each.ipv4, "ipv6": each.ipv6} for each in row.endpoints]
+    return {
+        "id": row.id,
+        "name": row.name,
+        "image": container.image,
+        "state": row.state,
+        "health": container.health,
+        "names": list(row.names),
+        "ports": list(container.ports),
+        "endpoints": endpoints,
+    }
+
+
+_PAGE = """<!doctype html><meta charset="utf-8"><title>dconnect</title>
+<style>body{{font:15px/1.5 system-ui;margin:2rem}}td,th{{text-align:left;padding:0 1.5em .2em 0}}</style>
+<h1>dconnect {version}</h1><p>Engine {engine}<br>{strategy}
+<table><tr><th>Container<th>State<th>Names{rows}</table>
+"""

@@ -1,0 +1,59 @@
+"""What control and workers have in common: how a child process of the supervisor starts and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from dconnect.agent.lent import Lent
+from dconnect.agent.log import configure
+
+
+def run(
+    process: Callable[[Lent], str],
+    main: Callable[[Lent, asyncio.Event], Awaitable[None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Run a child until SIGTERM, or until the supervisor is gone.
+
+    Args:
+        process: its name in the log.
+        main: gets what was lent and an event that is set when it must end.
+        loop_factory: makes the event loop; None is asyncio's own.
+    """
+    lent = Lent.from_json(sys.argv[1])
+    buffer = configure(process(lent))
+
+    async def supervised() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_unexpected)
+        stop = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+        loop.add_reader(lent.lifeline, stop.set)  # EOF: the supervisor died and nobody else will end us
+        waiter = loop.create_task(_stopped(loop, lent.lifeline, stop), name="lifeline")
+        try:
+            await main(lent, stop)
+        finally:
+            waiter.cancel()
+
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(supervised())
+    finally:
+        buffer.flush()
+
+
+async def _stopped(loop: asyncio.AbstractEventLoop, lifeline: int, stop: asyncio.Event) -> None:
+    await stop.wait()
+    loop.remove_reader(lifeline)  # level-triggered: it would be told for ever
+
+
+def _log_unexpected(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A fault of ours: told once, with its traceback, in the log; the process goes on."""
+    structlog.get_logger().error("unexpected error", what=context.get("message"), exc_info=context.get("exception"))

@@ -1,0 +1,65 @@
+"""What the supervisor lends to its children: descriptors that outlive them, passed by number."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+from dataclasses import dataclass
+
+from dconnect.core.config import AgentConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """The argument of every child process."""
+
+    config: AgentConfig
+    engine: str
+    """Docker endpoint URL, as seen by control."""
+    front: int
+    """Listening TCP socket of the front door."""
+    dns_udp: int
+    dns_tcp: int
+    bus: int
+    """Listening unix socket on which workers meet control."""
+    api: int
+    """Listening unix socket of control's HTTP API."""
+    lifeline: int
+    """Read end of a pipe whose write end only the supervisor has: its EOF means "end yourself"."""
+    directory: str
+    """Where the two unix sockets are: bus.sock and api.sock."""
+    index: int = 0
+    """The worker's number, from 0."""
+
+    @property
+    def bus_path(self) -> str:
+        """Where workers connect to control."""
+        return os.path.join(self.directory, "bus.sock")  # noqa: PTH118 - a text for connect(2)
+
+    @property
+    def api_path(self) -> str:
+        """Where the front door connects for our own API."""
+        return os.path.join(self.directory, "api.sock")  # noqa: PTH118 - a text for connect(2)
+
+    def descriptors(self) -> tuple[int, ...]:
+        """All lent descriptors."""
+        return self.front, self.dns_udp, self.dns_tcp, self.bus, self.api, self.lifeline
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        return json.dumps(dataclasses.asdict(self) | {"config": self.config.to_json()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Lent:
+        """The inverse of ``to_json``; the caller is our own supervisor."""
+        data = json.loads(text)
+        return cls(**data | {"config": AgentConfig.from_json(data["config"])})
+
+
+def borrow(descriptor: int) -> socket.socket:
+    """A non-blocking socket object over a lent descriptor; closing it leaves the lender's open."""
+    sock = socket.socket(fileno=os.dup(descriptor))
+    sock.setblocking(False)
+    return sock

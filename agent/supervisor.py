@@ -1,0 +1,218 @@
+"""The supervisor: PID 1 of the agent. It owns the listening sockets and keeps its children alive.
+
+Because the sockets are here, no child's death closes a port: connections wait in the backlog
+until the next worker takes them. Standard library only, and as little of it as possible, because
+nobody restarts the supervisor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dconnect.agent.lent import Lent
+from dconnect.core.config import AgentConfig
+from dconnect.core.errors import DconnectError
+from dconnect.core.limits import DRAIN_SECONDS, LISTEN_BACKLOG
+from dconnect.core.tasks import backoff
+
+MAX_WORKERS = 4
+"""More gain nothing: the kernel moves the bytes, Python only decides."""
+_STEADY_SECONDS = 10.0
+"""A child that lived this long is restarted at once, as if for the first time."""
+_STOP_SECONDS = DRAIN_SECONDS + 2.0
+"""Docker kills ten seconds after SIGTERM; we are gone before."""
+
+
+@dataclass(slots=True)
+class Child:
+    """One process that must be there."""
+
+    name: str
+    module: str
+    lent: Lent
+    pid: int = 0
+    started: float = 0.0
+    failures: int = 0
+    due: float = 0.0
+    """Monotonic time of the next start; meaningful while pid is 0."""
+
+
+class Supervisor:
+    """Starts control and the workers, restarts what dies, ends them all on SIGTERM."""
+
+    def __init__(self, children: list[Child]) -> None:
+        self._children = children
+        self._stopping = False
+        self._deadline = 0.0
+        self._wakeup, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> int:
+        """Supervise until told to stop; the exit code."""
+        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+        before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        try:
+            while not self._stopping or any(child.pid for child in self._children):
+                self._start_due()
+                self._wait()
+                self._reap()
+                if self._stopping and time.monotonic() > self._deadline:
+                    self._signal_all(signal.SIGKILL)
+        finally:
+            signal.set_wakeup_fd(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            os.close(self._wakeup)
+            os.close(self._wake)
+        log("agent stopped")
+        return 0
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if self._stopping:  # asked twice: no more patience
+            self._deadline = 0.0
+            return
+        log("agent stopping", signal=signal.Signals(number).name)
+        self._stopping = True
+        self._deadline = time.monotonic() + _STOP_SECONDS
+        self._signal_all(signal.SIGTERM)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for child in self._children:
+            if child.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, number)
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            if not child.pid and not self._stopping and child.due <= now:
+                argv = [sys.executable, "-P", "-m", child.module, child.lent.to_json()]
+                # Own process groups: Ctrl-C in a terminal reaches the supervisor alone.
+                child.pid = os.posix_spawn(sys.executable, argv, os.environ, setpgroup=0)
+                child.started = now
+
+    def _wait(self) -> None:
+        times = [child.due for child in self._children if not child.pid and not self._stopping]
+        if self._stopping:
+            times.append(self._deadline)
+        timeout = max(0.0, min(times) - time.monotonic()) if times else None
+        select.select([self._wakeup], [], [], timeout)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wakeup, 4096)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for child in self._children:
+                if child.pid == pid:
+                    self._died(child, os.waitstatus_to_exitcode(status))
+
+    def _died(self, child: Child, code: int) -> None:
+        now = time.monotonic()
+        child.pid = 0
+        if self._stopping:
+            return
+        child.failures = 0 if now - child.started > _STEADY_SECONDS else child.failures + 1
+        delay = backoff(child.failures - 1, most=5.0) if child.failures else 0.0
+        child.due = now + delay
+        log("process died and is restarted", "warning", process=child.name, exit_code=code, delay_s=delay)
+
+
+def run(
+    config: AgentConfig,
+    engine: str,
+    *,
+    address: str = "0.0.0.0",
+    front_port: int,
+    dns_port: int,  # noqa: S104 - the container's own namespace; Docker publishes it on loopback
+) -> int:
+    """Run the agent in the foreground until SIGTERM or SIGINT; the exit code.
+
+    Args:
+        config: what the agent is told.
+        engine: Docker endpoint URL.
+        address: where to listen.
+        front_port: TCP port of the front door.
+        dns_port: UDP and TCP port of the DNS server.
+
+    Raises: DconnectError when a port is taken.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    directory = tempfile.mkdtemp(prefix="dconnect-")
+    lifeline, hold = os.pipe2(os.O_CLOEXEC)
+    try:
+        with contextlib.ExitStack() as stack:
+            sockets = [
+                stack.enter_context(_listen(address, front_port, socket.SOCK_STREAM)),
+                stack.enter_context(_listen(address, dns_port, socket.SOCK_DGRAM)),
+                stack.enter_context(_listen(address, dns_port, socket.SOCK_STREAM)),
+                stack.enter_context(_listen_unix(directory, "bus.sock")),
+                stack.enter_context(_listen_unix(directory, "api.sock")),
+            ]
+            lent = Lent(config, engine, *(sock.fileno() for sock in sockets), lifeline, directory)
+            for descriptor in lent.descriptors():
+                os.set_inheritable(descriptor, True)
+            count = config.workers or min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+            children = [Child("control", "dconnect.agent.control", lent)]
+            children += [
+                Child(f"worker {index}", "dconnect.agent.worker", replace(lent, index=index)) for index in range(count)
+            ]
+            log("agent starting", address=address, port=front_port, dns_port=dns_port, workers=count, engine=engine)
+            return Supervisor(children).run()
+    finally:
+        os.close(hold)
+        os.close(lifeline)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    try:
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        sock.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            sock.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise DconnectError(
+            f"Port {port} on {address} cannot be used: {error.strerror}; choose another one."
+        ) from error
+    return sock
+
+
+def _listen_unix(directory: str, name: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock.bind(str(Path(directory) / name))
+    sock.listen(LISTEN_BACKLOG)
+    return sock
+
+
+def log(event: str, level: str = "info", **fields: Any) -> None:
+    """One line in the form that structlog gives the other processes."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = json.dumps({"event": event, "level": level, "process": "supervisor", "timestamp": stamp, **fields})
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), line.encode() + b"\n")

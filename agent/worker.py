@@ -1,0 +1,198 @@
+"""A worker: front door and DNS over one zone, in one process with one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import resource
+from collections import Counter
+from ipaddress import ip_address
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from dconnect.agent import bus, child, labels
+from dconnect.agent.lent import Lent, borrow
+from dconnect.agent.names import Names
+from dconnect.agent.ownnet import OwnNetwork, own_network
+from dconnect.agent.sockets import DialerSockets, LocalSockets
+from dconnect.core.config import FRONT_DOOR_PORT
+from dconnect.core.events import Session
+from dconnect.core.inventory import Inventory
+from dconnect.core.limits import DRAIN_SECONDS, FDS_PER_CLIENT, MAX_CLIENTS_PER_WORKER
+from dconnect.core.tasks import backoff
+from dconnect.dns import Resolver, TcpServer, UdpServer, Zone, build
+from dconnect.proxy.dial import Dial
+from dconnect.proxy.frontdoor import FrontDoor
+from dconnect.proxy.policy import Admission, Policy
+from dconnect.proxy.poller import Poller
+
+_REPORT_SECONDS = 1.0
+_RESERVED_DESCRIPTORS = 512
+"""Not for clients: pooled sockets, DNS over TCP, idle upstreams."""
+
+log = structlog.get_logger()
+
+
+@dataclasses.dataclass
+class Counters:
+    """What this worker has done; an ``Observer`` that logs one line per session."""
+
+    open: int = 0
+    accepted: int = 0
+    refused: int = 0
+    failed: int = 0
+    outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def opened(self) -> None:
+        self.open += 1
+        self.accepted += 1
+
+    def closed(self) -> None:
+        self.open -= 1
+
+    def refused_by_source(self, peer: str) -> None:
+        self.refused += 1
+        log.warning("connection refused: only the host may use the front door, not a container", peer=peer)
+
+    def ended(self, session: Session) -> None:
+        if session.outcome in ("idle", "open"):
+            return  # nothing was asked
+        self.outcomes[session.outcome] += 1
+        seconds = round(asyncio.get_running_loop().time() - session.started, 4)
+        fields = dataclasses.asdict(session) | {"seconds": seconds}
+        fields = {key: value for key, value in fields.items() if value != "" and key != "started"}
+        if session.outcome == "ok":
+            log.info("session", **fields)
+        else:
+            self.failed += 1
+            log.warning("session", **fields)
+
+
+class Worker:
+    """The wiring of one worker."""
+
+    def __init__(self, lent: Lent) -> None:
+        self._lent = lent
+        self._config = lent.config
+        self._own = OwnNetwork() if self._config.embedded else own_network()
+        self._counters = Counters()
+        self._serial = -1
+        self._zone: Zone | None = None
+        self._policy = Policy(Inventory(), self._config.egress, self._own.addresses)
+        self._admission = Admission(Inventory(), self._own.subnets, self._own.gateways)
+        self._sockets = LocalSockets() if self._config.embedded else DialerSockets(Path(labels.RUN_DIR))
+        self._poller = Poller()
+        self._resolver = Resolver()
+        self._door = FrontDoor(
+            poller=self._poller,
+            listener=borrow(lent.front),
+            dial=Dial(
+                poller=self._poller,
+                resolve=Names(lambda: self._zone, self._config.egress),
+                sockets=self._sockets,
+                policy=lambda: self._policy,
+                own_service=lent.api_path,
+                own_ports=frozenset((80, FRONT_DOOR_PORT, self._config.port)),
+            ),
+            observer=self._counters,
+            admits=self.admits,
+            hosts=own_hosts(self._config.bind, self._config.suffixes),
+            max_clients=_max_clients(),
+        )
+        self._udp = UdpServer(borrow(lent.dns_udp), self._resolver, self.admits)
+        self._tcp = TcpServer(borrow(lent.dns_tcp), self._resolver, self.admits)
+
+    def admits(self, peer: str) -> bool:
+        """Whether the peer is not a container."""
+        return self._admission.admits(peer)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until told to stop, then drain."""
+        if isinstance(self._sockets, DialerSockets):
+            self._sockets.start()
+        self._door.start()
+        self._udp.start()
+        await self._tcp.start()
+        link = asyncio.get_running_loop().create_task(self._follow_control(), name="bus")
+        log.info("worker ready")
+        await stop.wait()
+        self._udp.close()
+        await asyncio.gather(self._door.drain(), self._tcp.close(DRAIN_SECONDS))
+        link.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await link
+        if isinstance(self._sockets, DialerSockets):
+            await self._sockets.close()
+        self._poller.close()
+
+    def publish(self, inventory: Inventory) -> None:
+        """Serve a new inventory from now on."""
+        zone = build(inventory, self._config.suffixes, [ip_address(self._config.reach.strip("[]"))])
+        self._zone = zone
+        self._resolver.publish(zone)
+        self._policy = Policy(inventory, self._config.egress, self._own.addresses)
+        self._admission = Admission(inventory, self._own.subnets, self._own.gateways)
+
+    async def _follow_control(self) -> None:
+        """Keep a link to control; while there is none, the last inventory serves on."""
+        attempt = 0
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self._lent.bus_path)
+            except OSError:
+                await asyncio.sleep(backoff(attempt))
+                attempt += 1
+                continue
+            attempt = 0
+            reports = asyncio.get_running_loop().create_task(self._report(writer), name="reports")
+            try:
+                while True:
+                    message = await bus.receive(reader)
+                    self._serial = message["serial"]
+                    self.publish(Inventory.from_json(message["inventory"]))
+                    self._write(writer)
+            except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+                log.warning("control is away; the last inventory serves on", reason=type(error).__name__)
+            finally:
+                reports.cancel()
+                writer.close()
+
+    async def _report(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            self._write(writer)
+            with contextlib.suppress(OSError):
+                await writer.drain()
+            await asyncio.sleep(_REPORT_SECONDS)
+
+    def _write(self, writer: asyncio.StreamWriter) -> None:
+        counters = dataclasses.asdict(self._counters)
+        dialer = not isinstance(self._sockets, DialerSockets) or self._sockets.connected
+        message = {
+            "index": self._lent.index,
+            "serial": self._serial,
+            "dialer": dialer,
+            "dns": self._resolver.counters(),
+        }
+        writer.write(bus.encode(counters | message))
+
+
+def own_hosts(bind: str, suffixes: tuple[str, ...]) -> frozenset[str]:
+    """What may stand in the Host of a request for the agent itself."""
+    return frozenset(("127.0.0.1", "localhost", "::1", bind, *(f"dconnect.{suffix}" for suffix in suffixes)))
+
+
+def _max_clients() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, min(MAX_CLIENTS_PER_WORKER, (soft - _RESERVED_DESCRIPTORS) // FDS_PER_CLIENT))
+
+
+async def main(lent: Lent, stop: asyncio.Event) -> None:
+    """Run one worker."""
+    await Worker(lent).run(stop)
+
+
+if __name__ == "__main__":
+    child.run(lambda lent: f"worker {lent.index}", main, uvloop.new_event_loop)

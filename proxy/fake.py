@@ -1,0 +1,61 @@
+"""In-memory stand-ins for what the front door consumes: the executable form of those contracts."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+
+from dconnect.core.address import IPAddress
+from dconnect.core.errors import DialError
+from dconnect.core.events import Session
+from dconnect.core.failure import Failure
+from dconnect.proxy.dial import OwnService
+
+
+class FakeResolve:
+    """Names from a table; ``dconnect`` is the agent itself."""
+
+    def __init__(self, names: Mapping[str, Sequence[IPAddress]]) -> None:
+        self.names = dict(names)
+
+    async def __call__(self, host: str) -> Sequence[IPAddress] | OwnService:
+        if host == "dconnect":
+            return OwnService()
+        if host not in self.names:
+            raise DialError(Failure.NAME_UNKNOWN, f"No container is called {host}.")
+        return self.names[host]
+
+
+class FakeSockets:
+    """Sockets of this process; a set of addresses counts as the machine's own."""
+
+    def __init__(self, local: Sequence[IPAddress] = ()) -> None:
+        self.local = frozenset(local)
+
+    async def stream(self, address: IPAddress) -> socket.socket:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
+    async def is_local(self, address: IPAddress) -> bool:
+        return address in self.local
+
+
+class Recorder:
+    """An Observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.sessions: list[Session] = []
+        self.refusals: list[str] = []
+        self.open = 0
+
+    def opened(self) -> None:
+        self.open += 1
+
+    def ended(self, session: Session) -> None:
+        self.sessions.append(session)
+
+    def closed(self) -> None:
+        self.open -= 1
+
+    def refused_by_source(self, peer: str) -> None:
+        self.refusals.append(peer)
