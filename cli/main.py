@@ -82,23 +82,19 @@ def _with_engine(
         async with choice.open() as engine:
             await work(engine, choice)
 
-    def chosen() -> None:
-        outer: dict[str, str | None] = ctx.obj or {}
-        given = (context, host) if context or host else (outer.get("context"), outer.get("host"))
-        choice = engines.choose(engines.Machine.here(), context=given[0], host=given[1])
-        asyncio.run(opened(choice))
+    _guard(lambda: asyncio.run(opened(_choice(ctx, context, host))), undone)
 
-    _guard(chosen, undone)
+
+def _choice(ctx: typer.Context, context: str | None, host: str | None) -> engines.Choice:
+    """The engine by the options after the command, else by those before it."""
+    if not (context or host):
+        outer: dict[str, str | None] = ctx.obj or {}
+        context, host = outer.get("context"), outer.get("host")
+    return engines.choose(engines.Machine.here(), context=context, host=host)
 
 
 def _config(
-    bind: str,
-    port: int | None,
-    dns_port: int | None,
-    suffixes: list[str] | None,
-    egress: str,
-    *,
-    embedded: bool = False,
+    *, bind: str, port: int | None, dns_port: int | None, suffix: list[str] | None, egress: str, embedded: bool = False
 ) -> AgentConfig:
     if egress not in ("allow", "deny"):
         raise UsageError(f"--egress {egress!r} is neither allow nor deny.")
@@ -250,13 +246,10 @@ def agent_command(
     """Run the agent here, in the foreground, where this machine reaches containers itself."""
 
     def work() -> None:
-        outer: dict[str, str | None] = ctx.obj or {}
-        given = (context, host) if context or host else (outer.get("context"), outer.get("host"))
-        choice = engines.choose(engines.Machine.here(), context=given[0], host=given[1])
-        config = _config(
-            bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress, embedded=True
-        )
-        raise typer.Exit(supervisor.run(config, choice.url))
+        config = _config(bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress, embedded=True)
+        choice = _choice(ctx, context, host)
+        code = supervisor.run(config, choice.url, address=config.bind, front_port=config.port, dns_port=config.dns_port)
+        raise typer.Exit(code)
 
     _guard(work)
 

@@ -43,9 +43,7 @@ def render(shell: Shell, variables: Mapping[str, str]) -> str:
     """The lines a shell evaluates, ending in a newline."""
     if shell == "cmd":  # its variables know no case
         return "".join(f"set {name}={value}\n" for name, value in variables.items())
-    lines = [
-        _line(shell, spelled, value) for name, value in variables.items() for spelled in (name, name.lower())
-    ]
+    lines = [_line(shell, spelled, value) for name, value in variables.items() for spelled in (name, name.lower())]
     return "".join(lines) + _hint(shell)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from dconnect.agent.image import version
 from dconnect.cli import client
 from dconnect.cli.engines import Choice
-from dconnect.cli.output import say, say_json
+from dconnect.cli.output import complain, say, say_json
 from dconnect.cli.up import Result
 from dconnect.core.config import AgentConfig
 from dconnect.core.errors import DconnectError
@@ -42,6 +42,7 @@ async def as_text(choice: Choice, result: Result, config: AgentConfig) -> None:
     door = f"{config.reach}:{config.port}"
     how = {"started": "is up", "replaced": "was replaced and is up", "already running": "is already running"}[result]
     say(f"dconnect {version()} {how} on {choice}.")
+    await _warn(config)
     say()
     say(f"  SOCKS5 and HTTP proxy   {door}   (in a browser: SOCKS host {config.reach}, port {config.port}, remote DNS)")
     say(f"  DNS                     {config.reach}:{config.dns_port}   (UDP and TCP)")
@@ -54,6 +55,17 @@ async def as_text(choice: Choice, result: Result, config: AgentConfig) -> None:
         say(f"  curl --proxy socks5h://{door} {target}")
     else:
         say(f"  curl --proxy socks5h://{door} http://NAME.{config.suffixes[0]}/      once a container runs")
+
+
+async def _warn(config: AgentConfig) -> None:
+    """Say it at once when the agent runs and yet cannot reach containers on this engine."""
+    try:
+        _, body = await client.get(config, "/api/v1/status")
+    except DconnectError:
+        return
+    strategy = body.get("strategy") or {}
+    if strategy.get("name") == "unavailable":
+        complain(f"dconnect: warning: containers cannot be reached on this engine. {strategy.get('detail', '')}")
 
 
 async def _example(config: AgentConfig) -> str:

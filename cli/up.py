@@ -62,8 +62,9 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
             raise DconnectError(f"The engine {engine.name} runs {info.os} containers; dconnect needs Linux containers.")
         recipe = image.recipe(wish.base_image, wish.wheels)
         old = await client.find(engine)
-        if old is not None and (config := _same(old, wish, recipe.tag)) is not None and await handshake.healthy(config):
-            return "already running", config
+        same = _same(old, wish, recipe.tag) if old is not None else None
+        if old is not None and same is not None and await handshake.healthy(str(old["Id"]), same):
+            return "already running", same
         await image.ensure(engine, recipe, progress)
         progress("starting the agent")
         await clear(engine)
