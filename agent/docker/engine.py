@@ -16,7 +16,7 @@ import errno
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -194,6 +194,11 @@ class Engine:
             if error.status != 409 or "already in progress" not in error.reason:
                 raise
 
+    async def volumes(self, *, label: str) -> list[str]:
+        """Names of the volumes with a label (``key`` or ``key=value``)."""
+        answer = await self._call("GET", "volumes", params={"filters": json.dumps({"label": [label]})})
+        return [str(volume["Name"]) for volume in answer.get("Volumes") or ()]
+
     async def remove_volume(self, name: str) -> None:
         """Remove a volume; one that is gone is fine."""
         await self._found("DELETE", f"volumes/{quote(name, safe='')}")
@@ -264,7 +269,7 @@ class Engine:
         async with self._stream("GET", "events", params=params) as response:
             yield self._json_lines(response)
 
-    async def logs(self, container_id: str, *, follow: bool = False, tail: int | None = None) -> AsyncIterator[str]:
+    async def logs(self, container_id: str, *, follow: bool = False, tail: int | None = None) -> AsyncGenerator[str]:
         """Yield a container's output (stdout and stderr) in pieces, newlines included.
 
         The container must have no terminal: frames are u8 stream, 3 zero bytes, u32 length, payload (Docker API,
@@ -361,7 +366,7 @@ class Engine:
             if error.status == _CONNECTION_FAILED:
                 raise self._unreachable(error.__context__ or error) from error
             raise EngineRefused(
-                f"The engine at {self.url} refused: {error.message.strip()}",
+                f"The engine at {self.url} refused: {error.message.strip().rstrip('.')}.",
                 status=error.status,
                 reason=error.message.strip(),
             ) from error

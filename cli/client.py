@@ -1,0 +1,83 @@
+"""Talking to a running agent: find it through Docker, ask it through its front door."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from dconnect.agent.docker.engine import Engine
+from dconnect.agent.labels import AGENT_NAME, LABEL_CONFIG, LABEL_ROLE, ROLE_AGENT
+from dconnect.core.config import AgentConfig
+from dconnect.core.errors import DconnectError, NotRunning
+
+DEADLINE_S = 5.0
+"""The agent answers from memory; this is for a busy machine or a slow published port."""
+
+
+async def find(engine: Engine) -> dict[str, Any] | None:
+    """The agent's container in full, running or not; None if there is none.
+
+    Raises: DconnectError if a container of that name is not ours.
+    """
+    container = await engine.inspect(AGENT_NAME)
+    if container is not None and label(container, LABEL_ROLE) != ROLE_AGENT:
+        raise DconnectError(
+            f"A container named {AGENT_NAME} on {engine.name} is not ours; rename or remove it, then try again."
+        )
+    return container
+
+
+async def existing(engine: Engine) -> dict[str, Any]:
+    """The agent's container, running or not.
+
+    Raises: NotRunning if there is none.
+    """
+    container = await find(engine)
+    if container is None:
+        raise NotRunning(f"dconnect is not running on {engine.name}; start it with `dconnect up`.")
+    return container
+
+
+async def running(engine: Engine) -> tuple[dict[str, Any], AgentConfig]:
+    """The running agent's container and configuration.
+
+    Raises: NotRunning.
+    """
+    container = await existing(engine)
+    if not container["State"].get("Running"):
+        raise NotRunning(f"The agent on {engine.name} has stopped; start it with `dconnect up`.")
+    return container, AgentConfig.from_json(label(container, LABEL_CONFIG))
+
+
+def label(container: Mapping[str, Any], name: str) -> str:
+    """One label of an inspected container, empty if it has none."""
+    return str((container["Config"].get("Labels") or {}).get(name, ""))
+
+
+async def get(
+    config: AgentConfig, path: str, *, params: Mapping[str, str] | None = None, deadline_s: float = DEADLINE_S
+) -> tuple[int, dict[str, Any]]:
+    """GET one of the agent's own pages; status and JSON object.
+
+    Raises: DconnectError if nothing, or something else, answers there.
+    """
+    url = f"http://{config.reach}:{config.port}"
+    try:
+        async with (
+            asyncio.timeout(deadline_s),
+            aiohttp.ClientSession() as session,
+            session.get(url + path, params=params, allow_redirects=False) as response,
+        ):
+            body = json.loads(await response.read())
+    except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+        raise DconnectError(
+            f"The agent runs, but does not answer at {url} ({str(error) or 'time-out'}); see `dconnect logs`."
+        ) from error
+    except ValueError as error:
+        raise DconnectError(f"What answers at {url} is not dconnect; another program may have the port.") from error
+    if not isinstance(body, dict):
+        raise DconnectError(f"What answers at {url} is not dconnect; another program may have the port.")
+    return response.status, body

@@ -1,0 +1,38 @@
+"""``dconnect down``: remove what is ours, so that the engine is as it was."""
+
+from __future__ import annotations
+
+from dconnect.agent import image
+from dconnect.agent.docker.engine import Engine
+from dconnect.agent.labels import LABEL_ROLE, ROLE_AGENT, ROLE_DIALER
+from dconnect.cli.container import STOP_TIMEOUT_S
+from dconnect.cli.output import say
+
+
+async def down(engine: Engine, *, images: bool) -> None:
+    """Stop and remove agent, dialer and volume, and with ``images`` our images too."""
+    removed = await clear(engine)
+    tags = await image.remove(engine) if images else []
+    if removed:
+        say(f"dconnect is down on {engine.name}.")
+    else:
+        say(f"dconnect was not running on {engine.name}.")
+    for tag in tags:
+        say(f"Removed the image {tag}.")
+
+
+async def clear(engine: Engine) -> bool:
+    """Remove our containers and volume; True if there was a container.
+
+    The agent goes first, in peace: it closes its connections, and nobody restarts the dialer.
+    """
+    found = False
+    for role in (ROLE_AGENT, ROLE_DIALER):
+        for container in await engine.containers(label=f"{LABEL_ROLE}={role}"):
+            found = True
+            if container.get("State") == "running":
+                await engine.stop(container["Id"], STOP_TIMEOUT_S)
+            await engine.remove(container["Id"])
+    for volume in await engine.volumes(label=f"{LABEL_ROLE}={ROLE_AGENT}"):
+        await engine.remove_volume(volume)
+    return found

@@ -1,0 +1,259 @@
+"""The ``dconnect`` command: options, exit codes, and one sentence for every failure."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from dconnect.agent import image, supervisor
+from dconnect.agent.docker.engine import Engine
+from dconnect.cli import client, down, engines, names, shells, state, status, summary, up
+from dconnect.cli.output import complain, say
+from dconnect.core.config import DEFAULT_SUFFIXES, DNS_PORT, FRONT_DOOR_PORT, AgentConfig, Egress
+from dconnect.core.errors import DconnectError, UsageError
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+DEBUG = "DCONNECT_DEBUG"
+"""Environment variable that lets unexpected errors through with their traceback."""
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Reach the containers that Docker hides: one agent, one proxy port, container names.",
+)
+
+Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="Docker context to use.")]
+Host = Annotated[str | None, typer.Option("--host", "-H", metavar="URL", help="Docker engine to use.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Bind = Annotated[str, typer.Option(metavar="ADDRESS", help="Address the ports are published on.")]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help=f"Proxy port.  [default: {FRONT_DOOR_PORT} or next]")]
+DnsPort = Annotated[int | None, typer.Option(min=1, max=65535, help=f"DNS port.  [default: {DNS_PORT} or next]")]
+Suffix = Annotated[list[str] | None, typer.Option(metavar="DOMAIN", help="Domain of container names; repeatable.")]
+EgressOption = Annotated[
+    str, typer.Option("--egress", metavar="allow|deny", help="Other destinations than containers.")
+]
+
+
+def _guard(work: Callable[[], None], undone: str = "") -> None:
+    """Run a command; every failure becomes one sentence on stderr and an exit code.
+
+    ``undone`` says what an interruption means for the engine.
+    """
+    try:
+        work()
+    except typer.Exit:
+        raise
+    except DconnectError as error:
+        complain(f"dconnect: {error}")
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        complain(f"dconnect: interrupted{undone}.")
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:  # `dconnect dns | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        complain(f"dconnect: unexpected {type(error).__name__}: {error}; {DEBUG}=1 shows more, please report it.")
+        raise typer.Exit(1) from None
+
+
+def _with_engine(
+    ctx: typer.Context,
+    context: str | None,
+    host: str | None,
+    work: Callable[[Engine, engines.Choice], Coroutine[Any, Any, None]],
+    undone: str = "",
+) -> None:
+    """Choose the engine, open it, and run a command on it."""
+
+    async def opened(choice: engines.Choice) -> None:
+        async with choice.open() as engine:
+            await work(engine, choice)
+
+    _guard(lambda: asyncio.run(opened(_choice(ctx, context, host))), undone)
+
+
+def _choice(ctx: typer.Context, context: str | None, host: str | None) -> engines.Choice:
+    """The engine by the options after the command, else by those before it."""
+    if not (context or host):
+        outer: dict[str, str | None] = ctx.obj or {}
+        context, host = outer.get("context"), outer.get("host")
+    return engines.choose(engines.Machine.here(), context=context, host=host)
+
+
+def _config(
+    *, bind: str, port: int | None, dns_port: int | None, suffix: list[str] | None, egress: str, embedded: bool = False
+) -> AgentConfig:
+    if egress not in ("allow", "deny"):
+        raise UsageError(f"--egress {egress!r} is neither allow nor deny.")
+    kind: Egress = "deny" if egress == "deny" else "allow"
+    return AgentConfig(
+        bind=bind,
+        port=port or FRONT_DOOR_PORT,
+        dns_port=dns_port or DNS_PORT,
+        suffixes=tuple(suffix or DEFAULT_SUFFIXES),
+        egress=kind,
+        embedded=embedded,
+    )
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        say(f"dconnect {image.version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    context: Context = None,
+    host: Host = None,
+    _version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """Take the engine's options before the command too, as the docker CLI does."""
+    ctx.obj = {"context": context, "host": host}
+
+
+@app.command("up")
+def up_command(
+    ctx: typer.Context,
+    *,
+    bind: Bind = "127.0.0.1",
+    port: Port = None,
+    dns_port: DnsPort = None,
+    suffix: Suffix = None,
+    egress: EgressOption = "allow",
+    base_image: Annotated[str, typer.Option(metavar="IMAGE", help="Image to build from.")] = image.DEFAULT_BASE,
+    wheels: Annotated[Path | None, typer.Option(metavar="DIR", help="Install from these wheels only.")] = None,
+    docker_socket: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The engine's socket on the engine's own machine.")
+    ] = None,
+    json_: Json = False,
+    context: Context = None,
+    host: Host = None,
+) -> None:
+    """Start the agent, building its image first where needed."""
+
+    async def work(engine: Engine, choice: engines.Choice) -> None:
+        config = _config(bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress)
+        wish = up.Wish(config, port, dns_port, base_image, wheels, docker_socket)
+        result, got = await up.up(engine, wish, state.default_file())
+        if json_:
+            summary.as_json(choice, result, got)
+        else:
+            await summary.as_text(choice, result, got)
+
+    _with_engine(ctx, context, host, work, undone="; what this call had created is removed")
+
+
+@app.command("down")
+def down_command(
+    ctx: typer.Context,
+    *,
+    images: Annotated[bool, typer.Option("--image", help="Remove the agent's images too.")] = False,
+    context: Context = None,
+    host: Host = None,
+) -> None:
+    """Stop the agent and remove what is ours from the engine."""
+    _with_engine(ctx, context, host, lambda engine, _: down.down(engine, images=images))
+
+
+@app.command("status")
+def status_command(ctx: typer.Context, *, json_: Json = False, context: Context = None, host: Host = None) -> None:
+    """Tell what runs, and how well."""
+    _with_engine(ctx, context, host, lambda engine, choice: status.status(engine, choice, as_json=json_))
+
+
+@app.command("dns")
+def dns_command(
+    ctx: typer.Context,
+    *,
+    name: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names to look up.")] = None,
+    json_: Json = False,
+    context: Context = None,
+    host: Host = None,
+) -> None:
+    """Look names up, or list every name."""
+    _with_engine(ctx, context, host, lambda engine, _: names.dns(engine, name or [], as_json=json_))
+
+
+@app.command("env")
+def env_command(
+    ctx: typer.Context,
+    *,
+    shell: Annotated[str | None, typer.Option(metavar="|".join(shells.SHELLS), help="Instead of $SHELL.")] = None,
+    context: Context = None,
+    host: Host = None,
+) -> None:
+    """Print proxy settings for eval."""
+
+    async def work(engine: Engine, _: engines.Choice) -> None:
+        _, config = await client.running(engine)
+        known = {text: text for text in shells.SHELLS}
+        if shell is not None and shell not in known:
+            raise UsageError(f"--shell {shell!r} is none of {', '.join(shells.SHELLS)}.")
+        chosen = known[shell] if shell else shells.detect(os.environ, windows=sys.platform == "win32")
+        sys.stdout.write(shells.render(chosen, shells.settings(config)))
+
+    _with_engine(ctx, context, host, work)
+
+
+@app.command("logs")
+def logs_command(
+    ctx: typer.Context,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new lines come.")] = False,
+    tail: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the last N lines.")] = None,
+    context: Context = None,
+    host: Host = None,
+) -> None:
+    """Print the agent's log."""
+
+    async def work(engine: Engine, _: engines.Choice) -> None:
+        agent = await client.existing(engine)
+        async with aclosing(engine.logs(agent["Id"], follow=follow, tail=tail)) as parts:
+            async for part in parts:
+                sys.stdout.write(part)
+                sys.stdout.flush()
+
+    _with_engine(ctx, context, host, work)
+
+
+@app.command("agent")
+def agent_command(
+    ctx: typer.Context,
+    *,
+    bind: Bind = "127.0.0.1",
+    port: Port = None,
+    dns_port: DnsPort = None,
+    suffix: Suffix = None,
+    egress: EgressOption = "allow",
+    context: Context = None,
+    host: Host = None,
+) -> None:
+    """Run the agent here, in the foreground, where this machine reaches containers itself."""
+
+    def work() -> None:
+        config = _config(bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress, embedded=True)
+        choice = _choice(ctx, context, host)
+        code = supervisor.run(config, choice.url, address=config.bind, front_port=config.port, dns_port=config.dns_port)
+        raise typer.Exit(code)
+
+    _guard(work)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name="dconnect")

@@ -1,0 +1,52 @@
+"""Where words go: results to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.status import Status
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str = "") -> None:
+    """One line of result."""
+    sys.stdout.write(text + "\n")
+
+
+def say_json(value: Any) -> None:
+    """A result for programs."""
+    say(json.dumps(value, indent=2))
+
+
+def complain(text: str) -> None:
+    """One line for the person, not the program."""
+    err.print(text, markup=False)
+
+
+class Progress:
+    """A status line while something takes long; silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+
+    def __enter__(self) -> Self:
+        if err.is_terminal:
+            self._status = err.status("")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, text: str) -> None:
+        """Show what is being done now."""
+        if self._status is not None:
+            self._status.update(text)

@@ -1,0 +1,54 @@
+"""``dconnect status``: what runs, and how well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dconnect.agent.docker.engine import Engine
+from dconnect.cli import client
+from dconnect.cli.engines import Choice
+from dconnect.cli.output import say, say_json
+from dconnect.core.config import AgentConfig
+from dconnect.core.errors import DconnectError
+
+
+async def status(engine: Engine, choice: Choice, *, as_json: bool) -> None:
+    """Print the agent's own account of itself.
+
+    Raises: NotRunning.
+    """
+    _, config = await client.running(engine)
+    code, body = await client.get(config, "/api/v1/status")
+    if code != 200:
+        raise DconnectError(f"The agent cannot tell its status (HTTP {code}); see `dconnect logs`.")
+    if as_json:
+        door = {"host": choice.name, "url": choice.url, "bind": config.bind, "port": config.port}
+        say_json(body | {"endpoint": door | {"dns_port": config.dns_port}})
+        return
+    for name, text in _rows(body, choice, config):
+        say(f"{name:<11} {text}")
+
+
+def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tuple[str, str]]:
+    engine, strategy, inventory = body["engine"], body["strategy"], body["inventory"]
+    connected = "connected" if engine["connected"] else "NOT CONNECTED; the names below may be old"
+    detail = f": {strategy['detail']}" if strategy.get("detail") else ""
+    rows = [
+        ("agent", f"{body['version']} on {choice}"),
+        ("engine", f"{engine['version']}, API {engine['api_version']}, {connected}"),
+        ("front door", f"{config.reach}:{config.port} (SOCKS5, HTTP proxy)"),
+        ("DNS", f"{config.reach}:{config.dns_port} for {', '.join(body['suffixes'])}"),
+        ("egress", str(body["egress"])),
+        ("strategy", f"{strategy['name']}{detail}"),
+        ("dialer", str(body["dialer"]["state"])),
+        ("inventory", f"{inventory['containers']} containers on {inventory['networks']} networks{_age(inventory)}"),
+    ]
+    for worker in body["workers"]:
+        counts = f"{worker['open']} open, {worker['accepted']} accepted, {worker['failed']} failed"
+        rows.append(("worker", f"pid {worker['pid']}: {counts}"))
+    return rows
+
+
+def _age(inventory: dict[str, Any]) -> str:
+    age = inventory.get("age_s")
+    return "" if age is None else f", confirmed {age:.0f} s ago"

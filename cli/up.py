@@ -1,0 +1,156 @@
+"""``dconnect up``: from nothing, or from anything, to an agent that answers.
+
+    ask the engine who it is ─► same agent already answers? ─► yes: say so
+          │ no
+    build the image (unless there) ─► remove the old agent ─► create and start the new one
+                                            (next port, next socket path, on the engine's refusal)
+          │
+    wait until it answers from here ─► remember the ports ─► say what to do next
+
+Failure or Ctrl-C at any step removes what this call created; an old agent is given up only
+once the image of the new one exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import platform
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dconnect.agent import image
+from dconnect.agent.docker.engine import Engine, EngineInfo, EngineRefused
+from dconnect.agent.labels import AGENT_NAME, DOCKER_SOCKET, LABEL_CONFIG
+from dconnect.cli import client, container, handshake, state
+from dconnect.cli.down import clear
+from dconnect.cli.output import Progress
+from dconnect.cli.ports import candidates, taken
+from dconnect.core.config import DNS_PORT, FRONT_DOOR_PORT, AgentConfig
+from dconnect.core.errors import DconnectError
+from dconnect.core.tasks import Tasks
+
+Result = Literal["started", "replaced", "already running"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What ``up`` was asked for."""
+
+    config: AgentConfig
+    """Its ports count only where the next two fields are None."""
+    port: int | None
+    dns_port: int | None
+    base_image: str = image.DEFAULT_BASE
+    wheels: Path | None = None
+    docker_socket: str | None = None
+
+
+async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, AgentConfig]:
+    """Make the agent run as wished; the configuration tells the ports it got.
+
+    Raises: DconnectError; then nothing of this call is left on the engine.
+    """
+    with Progress() as progress:
+        progress(f"asking {engine.name}")
+        info = await engine.ping()
+        if info.os and info.os != "linux":
+            raise DconnectError(f"The engine {engine.name} runs {info.os} containers; dconnect needs Linux containers.")
+        recipe = image.recipe(wish.base_image, wish.wheels)
+        old = await client.find(engine)
+        same = _same(old, wish, recipe.tag) if old is not None else None
+        if old is not None and same is not None and await handshake.healthy(str(old["Id"]), same):
+            return "already running", same
+        await image.ensure(engine, recipe, progress)
+        progress("starting the agent")
+        await clear(engine)
+        try:
+            container_id, config = await _start(engine, wish, info, recipe.tag, state_file)
+            progress(f"waiting for the agent at {config.reach}:{config.port}")
+            await handshake.wait(engine, container_id, config)
+        except BaseException:
+            with suppress(DconnectError):  # the first error is the one to tell
+                await clear(engine)
+            raise
+    state.remember(state_file, info.engine_id, state.Ports(config.port, config.dns_port))
+    return "started" if old is None else "replaced", config
+
+
+def _same(old: dict[str, Any], wish: Wish, tag: str) -> AgentConfig | None:
+    """The old agent's configuration, if it runs and is all that was wished."""
+    try:
+        has = AgentConfig.from_json(client.label(old, LABEL_CONFIG))
+    except DconnectError:
+        return None
+    wanted = dataclasses.replace(wish.config, port=wish.port or has.port, dns_port=wish.dns_port or has.dns_port)
+    sockets = [mount.get("Source") for mount in old.get("Mounts") or () if mount.get("Destination") == DOCKER_SOCKET]
+    if not old["State"].get("Running") or old["Config"].get("Image") != tag or has != wanted:
+        return None
+    return has if wish.docker_socket in (None, *sockets) else None
+
+
+async def _start(engine: Engine, wish: Wish, info: EngineInfo, tag: str, state_file: Path) -> tuple[str, AgentConfig]:
+    """Create and start the agent on the first ports and with the first socket path that the engine accepts."""
+    known = state.recall(state_file, info.engine_id)
+    fronts = candidates(wish.port, known.front if known else None, FRONT_DOOR_PORT)
+    dnses = candidates(wish.dns_port, known.dns if known else None, DNS_PORT)
+    paths = [wish.docker_socket] if wish.docker_socket else list(_socket_paths(engine.url, info))
+    tried = paths.copy()
+    while True:
+        config = dataclasses.replace(wish.config, port=fronts[0], dns_port=dnses[0])
+        body = container.body(config, image=tag, version=image.version(), docker_socket=paths[0])
+        try:
+            return await _create_and_start(engine, body), config
+        except EngineRefused as error:
+            await clear(engine)
+            which = taken(error.reason, config.port, config.dns_port)
+            if which == "front":
+                _next(fronts, wish, "--port")
+            elif which == "dns":
+                _next(dnses, wish, "--dns-port")
+            elif paths[0] in error.reason and any(words in error.reason for words in ("not exist", "no such file")):
+                del paths[0]
+                if not paths:
+                    raise DconnectError(
+                        f"The engine {engine.name} has no Docker socket at {' or '.join(tried)} on its own machine; "
+                        "name it with --docker-socket."
+                    ) from error
+            else:
+                raise
+
+
+def _next(ports: list[int], wish: Wish, option: str) -> None:
+    """Go on to the next port, or say that there is none."""
+    port = ports.pop(0)
+    if not ports:
+        raise DconnectError(f"Port {port} on {wish.config.bind} is taken; choose another with {option}.")
+
+
+async def _create_and_start(engine: Engine, body: dict[str, Any]) -> str:
+    """Create, then start; a cancelled creation is waited for, so that it can be removed."""
+    creation = Tasks().start(engine.create(AGENT_NAME, body), "create agent")
+    try:
+        container_id = str(await asyncio.shield(creation))
+    except asyncio.CancelledError:
+        await asyncio.wait({creation})
+        raise
+    await engine.start(container_id)
+    return container_id
+
+
+def _socket_paths(url: str, info: EngineInfo) -> Iterator[str]:
+    """Where the engine's socket may be on the engine's own machine, most certain first.
+
+    On our own kernel the path we use is right by definition, and /var/run/docker.sock may be another engine's.
+    Otherwise it is inside a VM, where ours (~/.colima/…) means nothing.
+    """
+    own = url.removeprefix("unix://")
+    if url.startswith("unix://") and (info.hostname, info.kernel) == (socket.gethostname(), platform.release()):
+        yield str(Path(own).resolve())
+        if own == DOCKER_SOCKET:
+            return
+    yield DOCKER_SOCKET
