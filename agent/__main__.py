@@ -17,6 +17,7 @@ def main() -> int:
         return supervisor.run(
             config,
             f"unix://{labels.DOCKER_SOCKET}",
+            address="0.0.0.0",  # noqa: S104 - the container's own namespace; Docker publishes it on loopback
             front_port=labels.FRONT_DOOR_CONTAINER_PORT,
             dns_port=labels.DNS_CONTAINER_PORT,
         )

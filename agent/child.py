@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-
 from dconnect.agent.lent import Lent
 from dconnect.agent.log import configure
 

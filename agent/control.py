@@ -10,7 +10,6 @@ from pathlib import Path
 
 import structlog
 from aiohttp import web
-
 from dconnect.agent import child, labels
 from dconnect.agent.api import application
 from dconnect.agent.dialing import EMBEDDED, TESTING, Dialing, Strategy
@@ -98,7 +97,7 @@ async def main(lent: Lent, stop: asyncio.Event) -> None:
     try:
         await Control(lent).run(stop)
     except* DconnectError as group:
-        log.error("control failed", reason="; ".join(str(error) for error in group.exceptions))
+        log.critical("control failed", reason="; ".join(str(error) for error in group.exceptions))
         raise SystemExit(1) from None
 
 

@@ -109,7 +109,7 @@ class Dialer:
         code = 0
         try:
             for _ in range(count):
-                sockets.append(create(kind))
+                sockets.append(create(kind))  # noqa: PERF401 - what was made before an error must be closed
         except OSError as error:
             code = min(error.errno or errno.EIO, 255)
         try:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-
 from dconnect.agent import labels
 from dconnect.agent.docker.engine import Engine
 from dconnect.agent.ownnet import OwnNetwork
@@ -63,7 +62,7 @@ class Dialing:
                 await self._ensure()
             except DconnectError as error:
                 self.strategy = Strategy("unavailable", f"The dialer cannot be started: {error}")
-                log.error("dialer not started", reason=str(error))
+                log.warning("dialer not started", reason=str(error))
             await self._sockets.wait_connected(backoff(attempt))
             attempt += 1
 
@@ -136,9 +135,10 @@ async def self_test(sockets: DialerSockets, own: OwnNetwork) -> Strategy:
                 accepted, (peer, _) = await loop.sock_accept(listener)
                 accepted.close()
     except (OSError, TimeoutError, DialError) as error:
+        why = str(error) or "timeout"
         return Strategy(
             "unavailable",
-            f"Sockets of the engine's network namespace do not reach the agent's own bridge ({error or 'timeout'}); "
+            f"Sockets of the engine's network namespace do not reach the agent's own bridge ({why}); "
             "this engine keeps containers out of its host network (rootless Podman, for example), "
             "which dconnect does not support yet.",
         )

@@ -8,8 +8,9 @@ from typing import Any
 
 from dconnect.agent import bus
 from dconnect.core.inventory import Inventory
+from dconnect.core.limits import BUS_MESSAGE_BYTES
 
-_MAX_UNSENT_BYTES = 4 * bus.BUS_MESSAGE_BYTES
+_MAX_UNSENT_BYTES = 4 * BUS_MESSAGE_BYTES
 """A worker that has taken nothing for this long is stuck; its link is cut and it starts afresh."""
 
 

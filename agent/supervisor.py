@@ -136,14 +136,7 @@ class Supervisor:
         log("process died and is restarted", "warning", process=child.name, exit_code=code, delay_s=delay)
 
 
-def run(
-    config: AgentConfig,
-    engine: str,
-    *,
-    address: str = "0.0.0.0",
-    front_port: int,
-    dns_port: int,  # noqa: S104 - the container's own namespace; Docker publishes it on loopback
-) -> int:
+def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_port: int) -> int:
     """Run the agent in the foreground until SIGTERM or SIGINT; the exit code.
 
     Args:
@@ -162,14 +155,17 @@ def run(
     lifeline, hold = os.pipe2(os.O_CLOEXEC)
     try:
         with contextlib.ExitStack() as stack:
-            sockets = [
-                stack.enter_context(_listen(address, front_port, socket.SOCK_STREAM)),
-                stack.enter_context(_listen(address, dns_port, socket.SOCK_DGRAM)),
-                stack.enter_context(_listen(address, dns_port, socket.SOCK_STREAM)),
-                stack.enter_context(_listen_unix(directory, "bus.sock")),
-                stack.enter_context(_listen_unix(directory, "api.sock")),
-            ]
-            lent = Lent(config, engine, *(sock.fileno() for sock in sockets), lifeline, directory)
+            lent = Lent(
+                config=config,
+                engine=engine,
+                front=stack.enter_context(_listen(address, front_port, socket.SOCK_STREAM)).fileno(),
+                dns_udp=stack.enter_context(_listen(address, dns_port, socket.SOCK_DGRAM)).fileno(),
+                dns_tcp=stack.enter_context(_listen(address, dns_port, socket.SOCK_STREAM)).fileno(),
+                bus=stack.enter_context(_listen_unix(directory, "bus.sock")).fileno(),
+                api=stack.enter_context(_listen_unix(directory, "api.sock")).fileno(),
+                lifeline=lifeline,
+                directory=directory,
+            )
             for descriptor in lent.descriptors():
                 os.set_inheritable(descriptor, True)
             count = config.workers or min(MAX_WORKERS, len(os.sched_getaffinity(0)))

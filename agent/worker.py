@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import dataclasses
 import resource
-from collections import Counter
 from ipaddress import ip_address
 from pathlib import Path
 
 import structlog
 import uvloop
-
 from dconnect.agent import bus, child, labels
 from dconnect.agent.lent import Lent, borrow
 from dconnect.agent.names import Names
@@ -44,7 +42,7 @@ class Counters:
     accepted: int = 0
     refused: int = 0
     failed: int = 0
-    outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
+    outcomes: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def opened(self) -> None:
         self.open += 1
@@ -60,7 +58,7 @@ class Counters:
     def ended(self, session: Session) -> None:
         if session.outcome in ("idle", "open"):
             return  # nothing was asked
-        self.outcomes[session.outcome] += 1
+        self.outcomes[session.outcome] = self.outcomes.get(session.outcome, 0) + 1
         seconds = round(asyncio.get_running_loop().time() - session.started, 4)
         fields = dataclasses.asdict(session) | {"seconds": seconds}
         fields = {key: value for key, value in fields.items() if value != "" and key != "started"}
@@ -139,25 +137,29 @@ class Worker:
         """Keep a link to control; while there is none, the last inventory serves on."""
         attempt = 0
         while True:
-            try:
+            with contextlib.suppress(OSError):
                 reader, writer = await asyncio.open_unix_connection(self._lent.bus_path)
-            except OSError:
-                await asyncio.sleep(backoff(attempt))
-                attempt += 1
-                continue
-            attempt = 0
-            reports = asyncio.get_running_loop().create_task(self._report(writer), name="reports")
-            try:
-                while True:
-                    message = await bus.receive(reader)
-                    self._serial = message["serial"]
-                    self.publish(Inventory.from_json(message["inventory"]))
-                    self._write(writer)
-            except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-                log.warning("control is away; the last inventory serves on", reason=type(error).__name__)
-            finally:
-                reports.cancel()
-                writer.close()
+                attempt = 0 if await self._follow(reader, writer) else attempt
+            await asyncio.sleep(backoff(attempt))
+            attempt += 1
+
+    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Serve every inventory that control sends until the link is lost; whether any came."""
+        came = False
+        reports = asyncio.get_running_loop().create_task(self._report(writer), name="reports")
+        try:
+            while True:
+                message = await bus.receive(reader)
+                self._serial = message["serial"]
+                self.publish(Inventory.from_json(message["inventory"]))
+                self._write(writer)
+                came = True
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            log.warning("control is away; the last inventory serves on", reason=type(error).__name__)
+            return came
+        finally:
+            reports.cancel()
+            writer.close()
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -173,7 +175,7 @@ class Worker:
             "index": self._lent.index,
             "serial": self._serial,
             "dialer": dialer,
-            "dns": self._resolver.counters(),
+            "dns": dataclasses.asdict(self._resolver.counters),
         }
         writer.write(bus.encode(counters | message))
 
