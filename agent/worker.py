@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import resource
 from ipaddress import ip_address
 from pathlib import Path
@@ -173,6 +174,7 @@ class Worker:
         dialer = not isinstance(self._sockets, DialerSockets) or self._sockets.connected
         message = {
             "index": self._lent.index,
+            "pid": os.getpid(),
             "serial": self._serial,
             "dialer": dialer,
             "dns": dataclasses.asdict(self._resolver.counters),

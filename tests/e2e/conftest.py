@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bed.client import Client
+from bed.dconnect import PROXY_PORT, Dconnect
 from bed.scene import Scene, set_scene
 from bed.session import Bed, why_not
 
@@ -30,3 +32,20 @@ def bed() -> Iterator[Bed]:
 def scene(bed: Bed) -> Scene:
     """The standard networks and containers."""
     return set_scene(bed)
+
+
+@pytest.fixture(scope="module")
+def agent(bed: Bed, scene: Scene) -> Iterator[Dconnect]:
+    """The agent, up before a module's tests and down after them."""
+    dconnect = Dconnect(bed)
+    dconnect.up()
+    try:
+        yield dconnect
+    finally:
+        dconnect.down()
+
+
+@pytest.fixture(scope="module")
+def client(bed: Bed, agent: Dconnect) -> Client:
+    """A client on the host that cannot route, at the agent's front door."""
+    return Client(bed.host, bed.address, PROXY_PORT)

@@ -1,0 +1,99 @@
+"""Clients that speak to a front door byte by byte, where curl hides what a test must see."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+from bed.namespace import Namespace
+
+CONNECT_DEADLINE = 20.0
+"""Seconds; longer than the front door's own deadline of 10."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a front door said."""
+
+    code: int
+    """SOCKS5 REP or HTTP status; -1 when the connection ended without one."""
+    text: str = ""
+    """The body of an HTTP error."""
+
+
+def receive_exactly(connection: socket.socket, count: int) -> bytes:
+    """So many bytes, or fewer when the peer is done."""
+    data = b""
+    while len(data) < count and (piece := connection.recv(count - len(data))):
+        data += piece
+    return data
+
+
+def receive_all(connection: socket.socket) -> bytes:
+    """Everything up to the peer's FIN."""
+    return b"".join(iter(lambda: connection.recv(1 << 18), b""))
+
+
+def destination(host: str, port: int) -> bytes:
+    """ATYP, DST.ADDR, DST.PORT (RFC 1928 §5)."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return b"\x03" + bytes([len(host)]) + host.encode() + port.to_bytes(2, "big")
+    return (b"\x01" if address.version == 4 else b"\x04") + address.packed + port.to_bytes(2, "big")
+
+
+class Client:
+    """Opens connections through one front door from one namespace."""
+
+    def __init__(self, namespace: Namespace, address: str, port: int) -> None:
+        self._namespace = namespace
+        self._address = address
+        self._port = port
+
+    def open(self) -> socket.socket:
+        """A connection to the front door itself."""
+        return self._namespace.connect(self._address, self._port, timeout=CONNECT_DEADLINE)
+
+    def socks(self, host: str, port: int) -> tuple[socket.socket, Reply]:
+        """SOCKS5 CONNECT; the connection, good when the code is 0."""
+        connection = self.open()
+        connection.sendall(b"\x05\x01\x00")
+        assert receive_exactly(connection, 2) == b"\x05\x00"
+        connection.sendall(b"\x05\x01\x00" + destination(host, port))
+        reply = receive_exactly(connection, 4)
+        if len(reply) == 4:
+            receive_exactly(connection, 18 if reply[3] == 4 else 6)
+        return connection, Reply(reply[1] if len(reply) == 4 else -1)
+
+    def socks_code(self, host: str, port: int) -> int:
+        connection, reply = self.socks(host, port)
+        connection.close()
+        return reply.code
+
+    def connect(self, host: str, port: int) -> tuple[socket.socket, Reply]:
+        """HTTP CONNECT; the connection, good when the code is 200."""
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        connection = self.open()
+        connection.sendall(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+        return connection, _http_reply(connection)
+
+    def get(self, url: str, head: bytes = b"") -> Reply:
+        """One absolute-form GET; ``head`` are further header lines."""
+        with self.open() as connection:
+            authority = url.split("/")[2]
+            connection.sendall(f"GET {url} HTTP/1.1\r\nHost: {authority}\r\n".encode() + head + b"\r\n")
+            return _http_reply(connection)
+
+
+def _http_reply(connection: socket.socket) -> Reply:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = connection.recv(1)
+        if not byte:
+            return Reply(-1, head.decode("latin-1"))
+        head += byte
+    code = int(head.split()[1])
+    body = b"" if code == 200 else receive_all(connection)
+    return Reply(code, body.decode())

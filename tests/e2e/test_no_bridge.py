@@ -1,0 +1,199 @@
+"""The agent joins nothing that Docker keeps apart, and leads to nothing of the engine's own."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+from bed.client import Client
+from bed.dconnect import DNS_PORT, PROXY_PORT, Dconnect
+from bed.scene import Scene
+from bed.session import Bed
+from dnslib import AAAA, QTYPE, RR, A, DNSRecord
+from dnslib.server import BaseResolver, DNSHandler, DNSServer
+
+EVIL = "evil.example"
+"""``<hex digits>.evil.example`` has the address of those digits."""
+
+# What a container sees of a TCP port: bytes, or the way in which it gets none.
+KNOCK = """
+import socket, sys
+address, port, message = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
+try:
+    connection = socket.create_connection((address, port), 5)
+    connection.sendall(message)
+    print("got", connection.recv(100))
+except OSError as error:
+    print("failed", type(error).__name__)
+"""
+ASK = """
+import socket, sys
+asker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asker.settimeout(2)
+asker.sendto(bytes.fromhex(sys.argv[3]), (sys.argv[1], int(sys.argv[2])))
+try:
+    print("got", asker.recv(100))
+except OSError as error:
+    print("failed", type(error).__name__)
+"""
+GREETINGS = {
+    "SOCKS5": b"\x05\x01\x00",
+    "CONNECT": b"CONNECT vault:80 HTTP/1.1\r\nHost: vault:80\r\n\r\n",
+    "absolute-form": b"GET http://vault/ HTTP/1.1\r\nHost: vault\r\n\r\n",
+    "health": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "link": b"GET /link HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: dconnect\r\n\r\n",
+}
+QUERY = DNSRecord.question("vault.docker").pack()
+
+
+def agent_address(bed: Bed) -> str:
+    return bed.address_of("dconnect")
+
+
+def inside(bed: Bed, container: str, script: str, address: str, port: int, message: bytes) -> str:
+    return bed.docker("exec", container, "python3", "-c", script, address, str(port), message.hex())
+
+
+@pytest.mark.parametrize("greeting", GREETINGS)
+def test_a_container_on_the_agents_bridge_gets_nothing_from_the_front_door(
+    bed: Bed, scene: Scene, agent: Dconnect, greeting: str
+) -> None:
+    seen = inside(bed, scene.plain, KNOCK, agent_address(bed), PROXY_PORT, GREETINGS[greeting])
+    assert seen in ("got b''", "failed ConnectionResetError", "failed BrokenPipeError")
+    refused = [line["peer"] for line in agent.log() if line["event"].startswith("connection refused")]
+    assert bed.address_of(scene.plain) in refused
+
+
+def test_a_container_on_the_agents_bridge_gets_no_answer_from_dns(bed: Bed, scene: Scene, agent: Dconnect) -> None:
+    framed = len(QUERY).to_bytes(2, "big") + QUERY
+    assert inside(bed, scene.plain, ASK, agent_address(bed), DNS_PORT, QUERY) == "failed TimeoutError"
+    over_tcp = inside(bed, scene.plain, KNOCK, agent_address(bed), DNS_PORT, framed)
+    assert over_tcp in ("got b''", "failed ConnectionResetError")
+    # The same query from the host is answered, so silence was no fault of the query.
+    asker = bed.host.run(["dig", "+short", "-p", str(DNS_PORT), f"@{bed.address}", "vault.docker"], check=True)
+    assert asker.stdout.strip() == bed.address_of(scene.vault)
+
+
+def test_a_container_that_appears_later_gets_nothing_either(bed: Bed, agent: Dconnect) -> None:
+    bed.target("latecomer")
+    try:
+        seen = inside(bed, "latecomer", KNOCK, agent_address(bed), PROXY_PORT, GREETINGS["SOCKS5"])
+        assert seen in ("got b''", "failed ConnectionResetError")
+    finally:
+        bed.docker("rm", "--force", "latecomer")
+
+
+def test_ports_published_on_loopback_are_out_of_containers_reach(bed: Bed, scene: Scene, agent: Dconnect) -> None:
+    published = bed.inspect("dconnect")["HostConfig"]["PortBindings"]
+    assert {binding["HostIp"] for bindings in published.values() for binding in bindings} == {bed.address}
+    engine_side = Dconnect(bed, bed.engine_netns)
+    engine_side("up", *engine_side.image_options())  # the default: on 127.0.0.1
+    try:
+        assert "ok" in bed.engine_netns.run(["curl", "-sS", f"http://127.0.0.1:{PROXY_PORT}/healthz"]).stdout
+        for address in ("172.17.0.1", bed.address):
+            seen = inside(bed, scene.plain, KNOCK, address, PROXY_PORT, GREETINGS["SOCKS5"])
+            assert seen == "failed ConnectionRefusedError"
+    finally:
+        agent.up()
+
+
+# -- what may not be dialed -------------------------------------------------------------------------
+
+
+def forbidden(bed: Bed) -> Iterator[tuple[str, int]]:
+    """Addresses and ports that must be refused; ports where something listens, so that only policy refuses."""
+    for address in ("0.0.0.0", "::", "::ffff:127.0.0.1", "::1", "127.0.0.1", "127.8.8.8", "::ffff:0.0.0.0"):
+        yield address, 22
+    yield from (("169.254.169.254", 80), ("::ffff:169.254.169.254", 80), ("fe80::1", 80))
+    yield from (("255.255.255.255", 80), ("224.0.0.1", 80), ("ff02::1", 80))
+    yield bed.address, PROXY_PORT  # the agent's own published port, and an address of the engine
+    yield f"::ffff:{bed.address}", PROXY_PORT
+    yield agent_address(bed), PROXY_PORT
+    for network in json.loads(bed.docker("network", "inspect", *bed.docker("network", "ls", "-q").split())):
+        for config in network["IPAM"]["Config"] or ():
+            # Engine 20.10 leaves the gateway of an IPv6 subnet out; it is the first address.
+            first = next(ipaddress.ip_network(config["Subnet"]).hosts())
+            yield config.get("Gateway", str(first)).partition("/")[0], PROXY_PORT
+
+
+def test_forbidden_addresses_are_refused_with_the_right_code(bed: Bed, client: Client) -> None:
+    wrong = []
+    for address, port in forbidden(bed):
+        _, tunnel = client.connect(address, port)
+        bracketed = f"[{address}]" if ":" in address else address
+        codes = client.socks_code(address, port), tunnel.code, client.get(f"http://{bracketed}:{port}/").code
+        if codes != (2, 403, 403):
+            wrong.append((address, port, codes))
+    assert wrong == []
+
+
+def test_a_refusal_says_why(bed: Bed, client: Client, agent: Dconnect) -> None:
+    reply = client.get("http://169.254.169.254/latest/meta-data/")
+    assert (
+        reply.text
+        == "169.254.169.254:80 is not allowed: link-local addresses (cloud metadata among them) are refused.\n"
+    )
+    assert [line["outcome"] for line in agent.sessions("169.254.169.254:80")][-1] == "policy"
+
+
+class Evil(BaseResolver):  # type: ignore[misc]  # dnslib ships no types
+    """Names outside Docker that lead to where nobody may go."""
+
+    def resolve(self, request: DNSRecord, handler: DNSHandler) -> DNSRecord:
+        reply = request.reply()
+        name = request.q.qname
+        label = name.label[0].decode()
+        if str(name).lower().rstrip(".").endswith(EVIL):
+            address = ipaddress.ip_address(bytes.fromhex(label))
+            wanted = QTYPE.A if address.version == 4 else QTYPE.AAAA
+            if request.q.qtype == wanted:
+                record = A(str(address)) if address.version == 4 else AAAA(str(address))
+                reply.add_answer(RR(name, wanted, rdata=record, ttl=1))
+        return reply
+
+
+@pytest.fixture
+def evil(bed: Bed) -> Iterator[None]:
+    """A name server of the attacker's, which the engine's containers ask."""
+    server = DNSServer(Evil(), address="127.0.0.1", port=0)
+    server.server.socket.close()
+    sock = server.server.socket = bed.engine_netns.socket(kind=2)
+    sock.bind((bed.address, 53))
+    thread = threading.Thread(target=server.server.serve_forever, name="evil")
+    thread.start()
+    yield
+    server.server.shutdown()
+    thread.join()
+    server.server.server_close()
+
+
+def test_names_that_lead_there_are_refused_with_the_right_code(bed: Bed, client: Client, evil: None) -> None:
+    wrong = []
+    for address, port in forbidden(bed):
+        name = f"{ipaddress.ip_address(address).packed.hex()}.{EVIL}"
+        _, tunnel = client.connect(name, port)
+        codes = client.socks_code(name, port), tunnel.code, client.get(f"http://{name}:{port}/").code
+        if codes != (2, 403, 403):
+            wrong.append((name, address, port, codes))
+    assert wrong == []
+
+
+def test_a_name_outside_docker_that_leads_to_an_allowed_address_is_dialed(
+    bed: Bed, scene: Scene, client: Client, evil: None
+) -> None:
+    name = f"{ipaddress.ip_address(bed.address_of(scene.vault)).packed.hex()}.{EVIL}"
+    assert client.get(f"http://{name}/").code == 200
+
+
+def test_localhost_is_not_the_engines(client: Client) -> None:
+    assert client.socks_code("localhost", 22) != 0
+    assert client.get("http://localhost:22/").code in (403, 502)
+
+
+def test_another_sites_host_is_told_so(client: Client) -> None:
+    with client.open() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: attacker.example\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 421 ")
