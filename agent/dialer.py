@@ -23,6 +23,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Self
 
 from dconnect.core.limits import DIALER_LONELY_SECONDS
 
@@ -63,6 +64,18 @@ class Dialer:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._clients: set[socket.socket] = set()
         self._lonely_seconds = lonely_seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the listener and every client; descriptors that were passed on stay good."""
+        for sock in (self._listener, *self._clients):
+            sock.close()
+        self._selector.close()
 
     def run(self) -> None:
         """Serve until no client has been connected for ``lonely_seconds``."""
@@ -126,7 +139,8 @@ def main() -> None:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.umask(0o077)
-    Dialer(Path(sys.argv[1]) / SOCKET_NAME).run()
+    with Dialer(Path(sys.argv[1]) / SOCKET_NAME) as dialer:
+        dialer.run()
 
 
 if __name__ == "__main__":

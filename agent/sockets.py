@@ -60,6 +60,12 @@ class LocalSockets:
             probe = self._probes[address.version] = Probe(self._create(_UDP[address.version]))
         return probe.is_local(address)
 
+    async def close(self) -> None:
+        """Close the probes."""
+        for probe in self._probes.values():
+            probe.close()
+        self._probes.clear()
+
     @staticmethod
     def _create(kind: bytes) -> socket.socket:
         try:

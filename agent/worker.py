@@ -122,8 +122,7 @@ class Worker:
         link.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await link
-        if isinstance(self._sockets, DialerSockets):
-            await self._sockets.close()
+        await self._sockets.close()
         self._poller.close()
 
     def publish(self, inventory: Inventory) -> None:

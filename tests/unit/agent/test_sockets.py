@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from dconnect.agent.sockets import DialerSockets, LocalSockets
+from dconnect.core.errors import DialError
+from dconnect.core.failure import Failure
+
+LOOPBACK = ip_address("127.0.0.1")
+DEADLINE = 10.0
+
+
+@contextmanager
+def dialer(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The real program, as its container runs it."""
+    process = subprocess.Popen([sys.executable, "-P", "-m", "dconnect.agent.dialer", str(directory)])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@asynccontextmanager
+async def pool(directory: Path) -> AsyncIterator[DialerSockets]:
+    sockets = DialerSockets(directory)
+    sockets.start()
+    try:
+        yield sockets
+    finally:
+        await sockets.close()
+
+
+async def connects(sock: socket.socket) -> bool:
+    with sock, socket.create_server(("127.0.0.1", 0)) as server:
+        await asyncio.get_running_loop().sock_connect(sock, server.getsockname())
+        return bool(sock.getpeername() == server.getsockname())
+
+
+def test_sockets_come_from_the_dialer_and_connect(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with dialer(tmp_path):
+            async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
+                await sockets.wait_connected(DEADLINE)
+                assert sockets.connected
+                # More than a batch, so the pool was refilled on the way.
+                for _ in range(200):
+                    assert await connects(await sockets.stream(LOOPBACK))
+
+    asyncio.run(scenario())
+
+
+def test_many_at_once_are_all_served(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with dialer(tmp_path):
+            async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
+                made = await asyncio.gather(*(sockets.stream(LOOPBACK) for _ in range(300)))
+                assert len({sock.fileno() for sock in made}) == 300
+                for sock in made:
+                    sock.close()
+
+    asyncio.run(scenario())
+
+
+def test_when_the_dialer_dies_the_pool_serves_on_and_a_new_dialer_is_found(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
+            with dialer(tmp_path):
+                (await sockets.stream(LOOPBACK)).close()
+            await sockets.wait_lost()
+            assert not sockets.connected
+            assert await connects(await sockets.stream(LOOPBACK))
+            with dialer(tmp_path):
+                await sockets.wait_connected(DEADLINE)
+                for _ in range(100):
+                    (await sockets.stream(LOOPBACK)).close()
+
+    asyncio.run(scenario())
+
+
+def test_without_a_dialer_a_dial_fails_in_words(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
+            with pytest.raises(DialError, match="dialer") as caught:
+                await sockets.stream(LOOPBACK)
+            assert caught.value.failure is Failure.NOT_READY
+
+    asyncio.run(scenario())
+
+
+def test_a_waiting_dial_that_is_cancelled_takes_no_socket_from_the_next(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
+            first = asyncio.ensure_future(sockets.stream(LOOPBACK))
+            second = asyncio.ensure_future(sockets.stream(LOOPBACK))
+            await asyncio.sleep(0)
+            first.cancel()
+            with dialer(tmp_path):
+                assert await connects(await second)
+
+    asyncio.run(scenario())
+
+
+def test_closing_leaves_no_descriptor(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(DEADLINE):
+            async with pool(tmp_path) as sockets:
+                (await sockets.stream(LOOPBACK)).close()
+                assert await sockets.is_local(LOOPBACK)
+
+    with dialer(tmp_path):
+        asyncio.run(scenario())
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        asyncio.run(scenario())
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [("127.0.0.1", True), ("127.8.9.10", True), ("::1", True), ("198.51.100.7", False), ("2001:db8::7", False)],
+)
+def test_the_kernel_knows_its_own_addresses(text: str, local: bool) -> None:
+    async def scenario() -> bool:
+        sockets = LocalSockets()
+        try:
+            return await sockets.is_local(ip_address(text))
+        finally:
+            await sockets.close()
+
+    assert asyncio.run(scenario()) is local
