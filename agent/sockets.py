@@ -26,7 +26,8 @@ class Probe:
     """Asks the kernel whether an address is its own, with one datagram socket per family.
 
     For a destination that is local to the network namespace of the socket, the kernel chooses the
-    destination itself as the source (but for 127.0.0.0/8, which policy knows). So the answer is never out of date, whatever bridges come and go.
+    destination itself as the source (but for 127.0.0.0/8, which policy knows). So the answer is
+    never out of date, whatever bridges come and go.
     """
 
     def __init__(self, sock: socket.socket) -> None:
