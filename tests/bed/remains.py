@@ -117,6 +117,13 @@ def find(bed: BedName) -> list[str]:
     ]
 
 
+def thaw(bed: BedName) -> None:
+    """Let paused containers run on: in a frozen cgroup of version 1 not even SIGKILL is obeyed."""
+    for state in CGROUPS.glob(f"*/{bed.name}/**/freezer.state"):
+        with suppress(OSError):  # it goes when its last process has
+            state.write_text("THAWED")
+
+
 def remove(bed: BedName) -> list[str]:
     """Take a bed away; returns what could not be removed within the deadline."""
     deadline = time.monotonic() + REMOVAL_DEADLINE
@@ -127,6 +134,7 @@ def remove(bed: BedName) -> list[str]:
             for pid in alive:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            thaw(bed)
             # Dying takes the kernel a moment; nothing below can succeed before it.
             time.sleep(0.02)
             continue
