@@ -69,6 +69,7 @@ def parse_authority(text: str, default_port: int | None = None) -> Target:
         number = int(port)
     else:
         raise UsageError(f"{text!r} has no port between 1 and 65535.")
-    if not host or len(host) > MAX_HOST_LENGTH or not host.isprintable() or set(host) & set(" /@?#\\"):
+    name = normal_name(host)
+    if not name or len(name) > MAX_HOST_LENGTH or not name.isprintable() or set(name) & set(" /@?#\\"):
         raise UsageError(f"{text!r} has no usable host name.")
-    return Target(normal_name(host), number)
+    return Target(name, number)

@@ -46,7 +46,7 @@ class AgentConfig:
 
         Raises: UsageError.
         """
-        if parse_ip(self.bind) is None:
+        if parse_ip(self.bind) is None or set(self.bind) & set("[]%"):  # Docker publishes on bare addresses only
             raise UsageError(f"--bind {self.bind!r} is not an IP address; the default is 127.0.0.1.")
         for option, number in (("--port", self.port), ("--dns-port", self.dns_port)):
             if not 0 <= number <= 65535:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
@@ -41,9 +40,8 @@ class Tasks:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+        if tasks:
+            await asyncio.wait(tasks)  # unlike awaiting each, it tells their cancellation from ours
 
 
 def backoff(attempt: int, first: float = 0.05, most: float = 1.0) -> float:

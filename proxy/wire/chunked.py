@@ -68,6 +68,8 @@ class ChunkScanner:
             if (end and not line.endswith(b"\r\n")) or (not end and len(line) >= limit + 2):
                 raise MalformedMessage("A line of the chunked coding is too long or not ended by CRLF.")
         del line[-2:]
+        if b"\r" in line:
+            raise MalformedMessage("A line of the chunked coding has a carriage return inside.")
         return bytes(line)
 
     @staticmethod

@@ -89,7 +89,9 @@ def _domain(raw: bytes) -> str:
         raise MalformedMessage("The SOCKS5 request names a domain that is not ASCII.") from None
     if not name.isprintable() or " " in name:
         raise MalformedMessage("The SOCKS5 request names a domain with unprintable characters.")
-    return normal_name(name)
+    if not (name := normal_name(name)):
+        raise MalformedMessage("The SOCKS5 request names the root domain, which has no address.")
+    return name
 
 
 def reply(code: int, bound: tuple[IPAddress, int] = (IPv4Address(0), 0)) -> bytes:

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+from dconnect.core.failure import SOCKS4_REJECTED, Failure, from_errno
+
+# REP as RFC 1928 §6 numbers it, status as RFC 9110 §15 defines it.
+_SPELLED = {
+    Failure.REFUSED: (5, 502),
+    Failure.NETWORK_UNREACHABLE: (3, 502),
+    Failure.HOST_UNREACHABLE: (4, 502),
+    Failure.TIMEOUT: (6, 504),
+    Failure.NAME_UNKNOWN: (4, 502),
+    Failure.STOPPED: (4, 503),
+    Failure.POLICY: (2, 403),
+    Failure.NOT_READY: (1, 503),
+    Failure.GENERAL: (1, 502),
+}
+
+
+def test_every_failure_has_its_own_name() -> None:
+    assert {failure.name for failure in _SPELLED} == set(Failure.__members__), "two equal rows would become one"
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+def test_every_failure_is_spelled_for_socks_and_http(failure: Failure) -> None:
+    assert (failure.value.socks5_rep, failure.value.http_status) == _SPELLED[failure]
+
+
+@pytest.mark.parametrize(
+    ("code", "failure"),
+    [
+        (errno.ECONNREFUSED, Failure.REFUSED),
+        (errno.ENETUNREACH, Failure.NETWORK_UNREACHABLE),
+        (errno.EHOSTUNREACH, Failure.HOST_UNREACHABLE),
+        (errno.ETIMEDOUT, Failure.TIMEOUT),
+        (errno.EACCES, Failure.POLICY),
+        (errno.EMFILE, Failure.NOT_READY),
+        (errno.EXDEV, Failure.GENERAL),
+        (0, Failure.GENERAL),
+    ],
+)
+def test_errno_is_translated(code: int, failure: Failure) -> None:
+    assert from_errno(code) is failure
+
+
+def test_socks4_rejects_with_its_one_code() -> None:
+    assert SOCKS4_REJECTED == 91

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+from dconnect.core.address import Target
+from dconnect.core.errors import MalformedMessage
+from dconnect.proxy.wire.socks5 import CONNECT, Request, greeting_reply, parse_greeting, parse_request, reply
+from kit.feeding import feed
+
+
+@pytest.mark.parametrize(
+    ("data", "methods"),
+    [
+        (b"\x05\x01\x00", b"\x00"),  # python-socks 3.2
+        (b"\x05\x02\x00\x01", b"\x00\x01"),  # curl 7.88: none, GSSAPI
+        (b"\x05\xff" + bytes(range(255)), bytes(range(255))),  # RFC 1928 §3: up to 255 methods
+    ],
+)
+def test_greeting(data: bytes, methods: bytes) -> None:
+    assert feed(parse_greeting, data) == methods
+
+
+@pytest.mark.parametrize("data", [b"\x04\x01", b"\x00\x00", b"GET ", b"\x05\x00"])
+def test_greeting_of_another_version_or_without_methods_is_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        parse_greeting(data)
+
+
+def test_greeting_replies_of_rfc1928_s3() -> None:
+    assert (greeting_reply(0), greeting_reply(0xFF)) == (b"\x05\x00", b"\x05\xff")
+
+
+@pytest.mark.parametrize(
+    ("data", "target"),
+    [
+        # curl 7.88 --socks5-hostname http://web.docker:8080/, --socks5 http://172.18.0.3/ and http://[fd00::3]/
+        (b"\x05\x01\x00\x03\x0aweb.docker\x1f\x90", Target("web.docker", 8080)),
+        (b"\x05\x01\x00\x01\xac\x12\x00\x03\x00\x50", Target("172.18.0.3", 80)),
+        (b"\x05\x01\x00\x04\xfd" + bytes(14) + b"\x03\x00\x50", Target("fd00::3", 80)),
+        # RFC 1928 §5: one length octet, so up to 255 of them
+        (b"\x05\x01\x00\x03\xff" + b"a" * 255 + b"\x00\x50", Target("a" * 255, 80)),
+        (b"\x05\x01\x00\x03\x04WEB.\xff\xff", Target("web", 65535)),
+    ],
+)
+def test_connect_request(data: bytes, target: Target) -> None:
+    assert feed(parse_request, data) == Request(CONNECT, target)
+
+
+def test_reserved_octet_is_ignored_and_other_commands_are_read() -> None:
+    assert feed(parse_request, b"\x05\x03\x99\x01\x00\x00\x00\x00\x00\x00") == Request(3, Target("0.0.0.0", 0))
+
+
+def test_unknown_address_type_takes_all_since_its_length_is_unknown() -> None:
+    assert parse_request(b"\x05\x01\x00\x02abcdef") == (Request(CONNECT, None), 10)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x04\x01\x00\x01\xac\x12\x00\x03\x00\x50",
+        b"\x05\x01\x00\x03\x00\x00\x50",
+        b"\x05\x01\x00\x03\x01.\x00\x50",
+        b"\x05\x01\x00\x03\x03a b\x00\x50",
+        b"\x05\x01\x00\x03\x03a\x00b\x00\x50",
+        b"\x05\x01\x00\x03\x03a\nb\x00\x50",
+        b"\x05\x01\x00\x03\x04\xc3\xa4.b\x00\x50",
+    ],
+)
+def test_request_of_another_version_or_with_an_unusable_domain_is_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        parse_request(data)
+
+
+def test_replies_of_rfc1928_s6() -> None:
+    assert reply(5) == b"\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00"
+    assert reply(0, (ip_address("172.18.0.1"), 0x1234)) == b"\x05\x00\x00\x01\xac\x12\x00\x01\x12\x34"
+    assert reply(0, (ip_address("fd00::1"), 80)) == b"\x05\x00\x00\x04\xfd" + bytes(14) + b"\x01\x00\x50"
