@@ -11,7 +11,7 @@ PACKAGES := $(foreach room,$(ROOMS),-p dconnect.$(room))
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check unit e2e bench install prerequisites clean
+.PHONY: help demo test check unit e2e bench mutants install prerequisites clean
 
 help: ## this text
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ e2e: install ## the real engine, real clients, a host that cannot route
 
 bench: install ## side by side with dante and microsocks; writes bench/results.json
 	$(BIN)/python tests/bench/run.py
+
+mutants: install ## plant faults, one at a time, and show which test turns red
+	$(BIN)/python tests/mutants.py
 
 install: prerequisites .venv/installed ## the virtual environment
 

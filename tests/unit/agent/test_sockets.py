@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure
+from dconnect.core.limits import POOL_SOCKETS
 
 LOOPBACK = ip_address("127.0.0.1")
 DEADLINE = 10.0
@@ -81,6 +83,22 @@ def test_when_the_dialer_dies_the_pool_serves_on_and_a_new_dialer_is_found(tmp_p
             with dialer(tmp_path):
                 await sockets.wait_connected(DEADLINE)
                 for _ in range(100):
+                    (await sockets.stream(LOOPBACK)).close()
+
+    asyncio.run(scenario())
+
+
+def test_what_was_asked_of_a_dead_dialer_is_asked_of_the_next(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
+            with dialer(tmp_path) as first:
+                (await sockets.stream(LOOPBACK)).close()
+                first.send_signal(signal.SIGSTOP)
+                for _ in range(POOL_SOCKETS // 2):  # so many that more are asked for
+                    (await sockets.stream(LOOPBACK)).close()
+            await sockets.wait_lost()
+            with dialer(tmp_path):
+                for _ in range(POOL_SOCKETS):
                     (await sockets.stream(LOOPBACK)).close()
 
     asyncio.run(scenario())

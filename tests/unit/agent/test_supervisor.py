@@ -49,7 +49,8 @@ def told(tmp_path: Path) -> Path:
 
 @contextmanager
 def supervised(told: Path, **extra: str) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "PYTHONPATH": str(told.parent), "TOLD": str(told), **extra}
+    path = os.pathsep.join(filter(None, (str(told.parent), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "TOLD": str(told), **extra}
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", SUPERVISE], env=environment, stderr=subprocess.PIPE, text=True
     )

@@ -1,0 +1,103 @@
+"""``make mutants``: plant one fault at a time and see which test turns red.
+
+A fault that no test notices is a hole in the tests; this ends with 1 and names it. Each fault is
+planted in a copy of the rooms, which stands before the installed ones on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("agent", "cli", "core", "dns", "proxy", "tunnel")
+DEADLINE = 300.0
+"""Seconds; a fault may well make a test hang until its own deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A fault: in ``file``, ``old`` (which stands there once) becomes ``new``; ``tests`` must notice."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant(
+        "agent/supervisor.py",
+        "if child.pid == pid:",
+        "if child.pid == -pid:",
+        "tests/unit/agent/test_supervisor.py",
+    ),
+    Mutant("agent/supervisor.py", "setpgroup=0", "setpgroup=os.getpgid(0)", "tests/unit/agent/test_supervisor.py"),
+    Mutant(
+        "agent/supervisor.py",
+        "self._deadline = 0.0\n            return",
+        "return",
+        "tests/unit/agent/test_supervisor.py",
+    ),
+    Mutant("agent/dialer.py", "style | socket.SOCK_NONBLOCK | ", "style | ", "tests/unit/agent/test_dialer.py"),
+    Mutant("agent/dialer.py", "min(request[1], MAX_DESCRIPTORS)", "request[1]", "tests/unit/agent/test_dialer.py"),
+    Mutant("agent/sockets.py", "        self._asked.clear()\n", "", "tests/unit/agent/test_sockets.py"),
+)
+
+
+def plant(mutant: Mutant, folder: Path) -> None:
+    """Copy the rooms to a folder, with the fault."""
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, folder / "dconnect" / room, ignore=shutil.ignore_patterns("__pycache__"))
+    file = folder / "dconnect" / mutant.file
+    text = file.read_text()
+    if text.count(mutant.old) != 1:
+        raise SystemExit(f"{mutant.file}: {mutant.old!r} stands there {text.count(mutant.old)} times, not once")
+    file.write_text(text.replace(mutant.old, mutant.new))
+
+
+def first_red(mutant: Mutant) -> str:
+    """The test that noticed; empty when none did."""
+    with tempfile.TemporaryDirectory(prefix="dconnect-mutant-") as folder:
+        plant(mutant, Path(folder))
+        try:
+            result = subprocess.run(
+                [sys.executable, "-P", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()],
+                env={**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"},
+                cwd=ROOT,
+                text=True,
+                capture_output=True,
+                timeout=DEADLINE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return "(the tests hang)"
+    if result.returncode == 0:
+        return ""
+    red = re.search(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
+    if red is None:
+        raise SystemExit(f"{mutant.file}: pytest did not run:\n{result.stdout}{result.stderr}")
+    return red.group(1)
+
+
+def main() -> int:
+    """Try every fault whose file contains one of the arguments, or all; 1 if one survived."""
+    chosen = [mutant for mutant in MUTANTS if not sys.argv[1:] or any(word in mutant.file for word in sys.argv[1:])]
+    survivors = 0
+    for mutant in chosen:
+        red = first_red(mutant)
+        survivors += not red
+        what = " ".join(mutant.old.split())
+        print(f"{mutant.file}: {what}  ->  {red.rpartition('/')[2] or 'SURVIVED'}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} faults were noticed.")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
