@@ -173,7 +173,7 @@ class Worker:
             "index": self._lent.index,
             "serial": self._serial,
             "dialer": dialer,
-            "dns": self._resolver.counters(),
+            "dns": dataclasses.asdict(self._resolver.counters),
         }
         writer.write(bus.encode(counters | message))
 
