@@ -110,7 +110,7 @@ class _Api:
                     f"The container {container} has no address of its own (network mode host, none or another's)."
                 )
             case Unknown(candidates=candidates) if candidates:
-                sentence = f"Several projects have a service {name}; say which: {', '.join(candidates)}."
+                sentence = f"No container is called {name}; it may be one of {', '.join(candidates)}."
             case _:
                 sentence = f"No container is called {name}; dconnect dns lists all names."
         return web.json_response({"error": sentence}, status=404)

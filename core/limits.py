@@ -82,3 +82,30 @@ BUS_MESSAGE_BYTES = 64 * 1024 * 1024
 
 LOOKUPS_IN_FLIGHT = 32
 """Names outside Docker looked up at once by one worker: each takes a thread."""
+
+DNS_UDP_BYTES = 1232
+"""Largest UDP answer: fits IPv6's least MTU of 1280 (RFC 9715 §3.2), so it is never fragmented."""
+
+DNS_QUERY_BYTES = 4096
+"""Largest query: a name has at most 255 bytes; the rest leaves room for options nobody sends."""
+
+DNS_QUERIES_PER_TURN = 32
+"""Queries one socket or connection may have answered before others run: at most about 3 ms."""
+
+DNS_CACHE_ANSWERS = 16_384
+"""Encoded answers kept for names that exist: 4,000 names asked in four ways, about 6 MiB."""
+
+DNS_CACHE_ANSWERS_PER_NAME = 16
+"""Types, EDNS sizes and flags of one name; more is somebody making keys unique."""
+
+DNS_CACHE_PASSING = 2048
+"""Encoded answers for names without end (unknown ones, wildcards); forgotten at every change."""
+
+DNS_TCP_CLIENTS = 256
+"""DNS connections of one worker; beyond it the one longest idle is closed (RFC 7766 §6.2.2)."""
+
+DNS_TCP_IDLE_SECONDS = 10.0
+"""Between whole queries on one connection; RFC 7766 §6.2.3 asks for "the order of a few seconds"."""
+
+NAME_CANDIDATES = 8
+"""Names suggested for one that is unknown: a sentence, not a list."""

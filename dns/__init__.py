@@ -1,1 +1,21 @@
-"""Container names."""
+"""Container names: a pure zone over the inventory, for proxies and for DNS (see README.md)."""
+
+from __future__ import annotations
+
+from dconnect.dns.build import build
+from dconnect.dns.resolver import Resolver
+from dconnect.dns.server import DnsServer
+from dconnect.dns.zone import Agent, Found, NoAddress, NotOurs, Stopped, Unknown, Zone
+
+__all__ = [
+    "Agent",
+    "DnsServer",
+    "Found",
+    "NoAddress",
+    "NotOurs",
+    "Resolver",
+    "Stopped",
+    "Unknown",
+    "Zone",
+    "build",
+]

@@ -1,0 +1,233 @@
+"""DNS on sockets: UDP, and TCP with pipelining (RFC 7766).
+
+The sockets are shared with the other workers: whoever reads a datagram or accepts a connection first has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
+
+from dconnect.core.errors import MalformedMessage
+from dconnect.core.limits import (
+    DNS_QUERIES_PER_TURN,
+    DNS_QUERY_BYTES,
+    DNS_TCP_CLIENTS,
+    DNS_TCP_IDLE_SECONDS,
+    LISTEN_BACKLOG,
+)
+from dconnect.dns.resolver import Resolver
+from dconnect.dns.wire.stream import frame, parse_frame
+
+
+class DnsServer:
+    """Serves a resolver on sockets that it owns from now on."""
+
+    def __init__(
+        self,
+        *,
+        udp: Sequence[socket.socket],
+        tcp: Sequence[socket.socket],
+        admits: Callable[[str], bool],
+        resolver: Resolver,
+        max_clients: int = DNS_TCP_CLIENTS,
+        idle_seconds: float = DNS_TCP_IDLE_SECONDS,
+    ) -> None:
+        """Take what is needed; nothing happens before ``start``.
+
+        Args:
+            udp: bound sockets.
+            tcp: bound sockets.
+            admits: whether a peer's address text may ask; the others get silence, or a closed connection.
+            resolver: makes the answers.
+            max_clients: TCP connections at once.
+            idle_seconds: between whole queries on one TCP connection.
+        """
+        self.admits = admits
+        self.resolver = resolver
+        self.max_clients = max_clients
+        self.idle_seconds = idle_seconds
+        self.clients: dict[_Client, None] = {}
+        """Open TCP connections, the longest idle first."""
+        self._udp = udp
+        self._tcp = tcp
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        loop = asyncio.get_running_loop()
+        for sock in self._udp:
+            sock.setblocking(False)
+            loop.add_reader(sock.fileno(), partial(self._datagrams, sock))
+        for sock in self._tcp:
+            sock.setblocking(False)
+            server = await loop.create_server(lambda: _Client(self), sock=sock, backlog=LISTEN_BACKLOG)
+            self._servers.append(server)
+
+    async def close(self) -> None:
+        """Stop; answers already written are still sent."""
+        loop = asyncio.get_running_loop()
+        for sock in self._udp:
+            if sock.fileno() >= 0:
+                loop.remove_reader(sock.fileno())
+                sock.close()
+        for server in self._servers:
+            server.close()
+        for client in list(self.clients):
+            client.close()
+        self._servers.clear()
+        for sock in self._tcp:
+            sock.close()
+
+    def _datagrams(self, sock: socket.socket) -> None:
+        """Answer what has arrived, up to a bound; the loop calls again while there is more."""
+        respond = self.resolver.respond
+        for _ in range(DNS_QUERIES_PER_TURN):
+            try:
+                query, peer = sock.recvfrom(DNS_QUERY_BYTES)
+            except OSError:  # nothing left, or another worker was faster
+                return
+            if not self.admits(plain_address(peer[0])):
+                continue
+            answer = respond(query)
+            if answer is not None:
+                with contextlib.suppress(OSError):  # a full socket buffer: the client asks again
+                    sock.sendto(answer, peer)
+
+
+class _Client(asyncio.Protocol):
+    """One TCP connection: queries in, answers out, in order."""
+
+    def __init__(self, server: DnsServer) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._last = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._turn: asyncio.Handle | None = None
+        self._writable = True
+        self._ended = False
+
+    # -- what the transport calls ------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        peer = stream.get_extra_info("peername")
+        if not peer or not self._server.admits(plain_address(peer[0])):
+            stream.abort()
+            return
+        self._transport = stream
+        clients = self._server.clients
+        if len(clients) >= self._server.max_clients:
+            next(iter(clients)).close()
+        clients[self] = None
+        self._timer = self._loop.call_later(self._server.idle_seconds, self._expire)
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        self._buffer += data
+        self._answer()
+
+    def eof_received(self) -> bool:
+        """Keep our side open while queries wait for their turn."""
+        self._ended = True
+        return self._turn is not None or not self._writable
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._answer()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        del error
+        self._transport = None
+        self._server.clients.pop(self, None)
+        for handle in (self._timer, self._turn):
+            if handle is not None:
+                handle.cancel()
+
+    # -- work --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close after what is written; the client is no longer counted."""
+        self._server.clients.pop(self, None)
+        if self._transport is not None:
+            self._transport.close()
+
+    def _answer(self) -> None:
+        """Answer whole queries in the buffer, up to a bound; then let others run."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        answers: list[bytes] = []
+        for _ in range(DNS_QUERIES_PER_TURN):
+            try:
+                taken = parse_frame(self._buffer)
+            except MalformedMessage:
+                self._finish(answers)
+                return
+            if taken is None:
+                break
+            query, consumed = taken
+            del self._buffer[:consumed]
+            answer = self._server.resolver.respond(query, stream=True)
+            if answer is None:
+                self._finish(answers)
+                return
+            answers.append(frame(answer))
+        else:
+            self._turn = self._loop.call_soon(self._answer)
+        if answers:
+            self._touch()
+            transport.write(b"".join(answers))  # may call pause_writing
+        if self._turn is not None and not self._writable:
+            self._turn.cancel()
+            self._turn = None  # resume_writing goes on
+        if self._turn is not None or not self._writable:
+            transport.pause_reading()
+        elif self._ended:
+            self.close()
+        else:
+            transport.resume_reading()
+
+    def _finish(self, answers: list[bytes]) -> None:
+        """The stream cannot be followed any further."""
+        if self._transport is not None and answers:
+            self._transport.write(b"".join(answers))
+        self.close()
+
+    def _touch(self) -> None:
+        """A whole query came: the client is not idle."""
+        self._last = self._loop.time()
+        clients = self._server.clients
+        if self in clients:
+            del clients[self]
+            clients[self] = None
+
+    def _expire(self) -> None:
+        """Close when no whole query came in time, else look again when that would be."""
+        left = self._last + self._server.idle_seconds - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._expire)
+            return
+        self._server.clients.pop(self, None)
+        if self._transport is not None:
+            self._transport.abort()  # what it did not read in this time it will not read
+
+
+def plain_address(host: str) -> str:
+    """The address text without IPv4-mapping, which dual-stack sockets put around it."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host

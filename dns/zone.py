@@ -1,0 +1,351 @@
+"""The zone: what every name means, for proxies (``resolve``), for DNS (``lookup``) and for people (``table``).
+
+Immutable and free of I/O; ``dconnect.dns.build.build`` makes one from an inventory. The two views differ where
+their users differ: a proxy's user is told that a container is stopped, DNS knows only what exists now.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address
+from typing import NamedTuple, TypeAlias
+
+from dconnect.core.address import IPAddress, normal_name
+from dconnect.core.inventory import Container, Endpoint, State
+from dconnect.core.limits import NAME_CANDIDATES
+from dconnect.dns.names import AGENT, Kind, claims, strip_suffix
+from dconnect.dns.reverse import Reverse
+from dconnect.dns.wire.message import TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_NS, TYPE_PTR, TYPE_SOA, Record
+
+# -- what resolve gives ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Addresses in the order in which they should be tried, and whose they are."""
+
+    addresses: tuple[IPAddress, ...]
+    containers: tuple[Container, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The container exists and does not run."""
+
+    container: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class NoAddress:
+    """The container runs without an address of its own (network mode host, none or another container's)."""
+
+    container: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No container has the name, or several services share it; the candidates are names that do exist."""
+
+    candidates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The agent itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotOurs:
+    """Some other domain's name."""
+
+
+Resolution: TypeAlias = Found | Stopped | NoAddress | Unknown | Agent | NotOurs
+
+# -- what lookup gives -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Records of the name."""
+
+    apex: str
+    records: tuple[Record, ...]
+    lasting: bool
+    """The name itself stands in the zone, so ``Zone.changed`` will tell when this is no longer so."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoData:
+    """The name, or one below it, exists, without records of that type (RFC 2308 §2.2, RFC 8020 §2)."""
+
+    apex: str
+    lasting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NxDomain:
+    """Neither the name nor anything below it exists."""
+
+    apex: str
+
+
+Lookup: TypeAlias = Answer | NoData | NxDomain | NotOurs
+
+# -- the tables ------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """What one name means. All its containers run, or none does."""
+
+    containers: tuple[Container, ...]
+    addresses: tuple[IPAddress, ...]
+    candidates: tuple[str, ...] = ()
+    """Non-empty: services of several projects share the name, and it means none of them."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether DNS knows it."""
+        return bool(self.containers) and self.containers[0].running
+
+
+class Space:
+    """Names below one root: the relative ones, or the absolute ones."""
+
+    def __init__(self, entries: Mapping[str, Entry], wildcards: Mapping[str, Entry]) -> None:
+        """Keep the tables.
+
+        Args:
+            entries: by name.
+            wildcards: by the name below which they stand.
+        """
+        self.entries = entries
+        self.wildcards = wildcards
+        self.inner: set[str] = set()
+        """Names that exist only because something below them does (empty non-terminals)."""
+        for name in itertools.chain((f"*.{name}" for name in wildcards), entries):
+            if "." in name and (name[0] == "*" or entries[name].exists):
+                for parent in parents(name):
+                    if parent in self.inner:
+                        break
+                    self.inner.add(parent)
+
+    def find(self, name: str) -> Entry | None:
+        """The entry of a name, by itself or by the wildcard below its closest encloser (RFC 4592 §3.3.1)."""
+        entry = self.entries.get(name)
+        if entry is not None or name in self.inner:
+            return entry
+        for parent in parents(name):
+            if (wildcard := self.wildcards.get(parent)) is not None:
+                return wildcard
+            if parent in self.inner or ((above := self.entries.get(parent)) is not None and above.exists):
+                return None
+        return None
+
+    def covers(self, name: str) -> str | None:
+        """The name or the wildcard's parent that makes a name ours; None if nothing does."""
+        if name in self.entries:
+            return name
+        return next((parent for parent in parents(name) if parent in self.wildcards), None)
+
+    def changed(self, other: Space) -> set[str]:
+        """Names whose records differ."""
+        return {
+            *_differing(self.entries, other.entries),
+            *_differing(other.entries, self.entries),
+            *(self.inner ^ other.inner),
+        }
+
+
+def parents(name: str) -> Iterator[str]:
+    """``b.c`` and ``c`` for ``a.b.c``."""
+    dot = name.find(".")
+    while dot >= 0:
+        yield name[dot + 1 :]
+        dot = name.find(".", dot + 1)
+
+
+def _differing(one: Mapping[str, Entry], two: Mapping[str, Entry]) -> Iterator[str]:
+    """Names of the first table that DNS would answer otherwise from the second."""
+    for name, entry in one.items():
+        there = two.get(name)
+        if there is entry or (
+            there is not None and there.addresses == entry.addresses and there.exists == entry.exists
+        ):
+            continue
+        if entry.exists or (there is not None and there.exists):
+            yield name
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One container and all it answers to."""
+
+    id: str
+    name: str
+    state: State
+    names: tuple[str, ...]
+    """In full, under the first suffix; the best one first."""
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Zone:
+    """Names of one inventory."""
+
+    containers: tuple[Container, ...]
+    """The users' containers; our own have no names."""
+    suffixes: tuple[str, ...]
+    """As configured; names are printed under the first."""
+    agent_addresses: tuple[IPAddress, ...]
+    """Where the host reaches the agent."""
+    names: Space
+    domains: Space
+    """Absolute names from labels."""
+    reverse: Reverse
+
+    @cached_property
+    def nameserver(self) -> str:
+        """The primary server named in SOA and NS."""
+        return f"{AGENT}.{self.suffixes[0]}"
+
+    @cached_property
+    def _suffixes(self) -> tuple[str, ...]:
+        """Longest first: with ``docker`` and ``x.docker``, a name below the latter is the latter's."""
+        return tuple(sorted(self.suffixes, key=len, reverse=True))
+
+    # -- for proxies -------------------------------------------------------------------------
+
+    def resolve(self, host: str) -> Resolution:
+        """What a host in a proxy request means: bare, under a suffix, or a domain from a label; any case."""
+        host = normal_name(host)
+        if self.domains.covers(host) is not None:
+            return self._resolution(self.domains, host)
+        relative = strip_suffix(host, self._suffixes)
+        if relative:
+            return Agent() if relative == AGENT else self._resolution(self.names, relative)
+        if host == AGENT:
+            return Agent()
+        if "." not in host or self.names.find(host) is not None:
+            return self._resolution(self.names, host)  # one label never leaves: it would be a search for a TLD
+        return NotOurs()
+
+    def _resolution(self, space: Space, name: str) -> Resolution:
+        entry = space.find(name)
+        if entry is None:
+            return Unknown(self._similar(name))
+        if entry.candidates:
+            return Unknown(entry.candidates)
+        first = entry.containers[0]
+        if not entry.exists:
+            return Stopped(first.name, first.state)
+        return Found(entry.addresses, entry.containers) if entry.addresses else NoAddress(first.name)
+
+    def _similar(self, name: str) -> tuple[str, ...]:
+        """Services of a project with that name, else names spelled almost like it."""
+        within = {f"{each.service}.{name}" for each in self.containers if each.service and each.project == name}
+        if within:
+            return tuple(sorted(within)[:NAME_CANDIDATES])
+        known = {text: None for each in self.containers for text in (each.name, each.service)}
+        # difflib costs 10 µs a comparison: only with names of about that length that begin alike.
+        close = (text for text in known if text[:1] == name[:1] and abs(len(text) - len(name)) <= 2)
+        return tuple(difflib.get_close_matches(name, list(itertools.islice(close, 200)), cutoff=0.75))
+
+    # -- for DNS -----------------------------------------------------------------------------
+
+    def lookup(self, name: str, qtype: int) -> Lookup:
+        """What a name has in class IN.
+
+        Args:
+            name: in full, lower-case, without trailing dot (``wire.message.Query.name``).
+            qtype: a record type, or ANY, which gives all records there are (RFC 8482 §4.1 allows any subset).
+        """
+        apex = self.domains.covers(name)
+        if apex is not None:
+            return self._lookup(self.domains, name, apex, qtype, name)
+        relative = strip_suffix(name, self._suffixes)
+        if relative is not None:
+            apex = name[len(relative) + 1 :] if relative else name
+            if relative == AGENT:
+                return _typed(apex, _address_records(self.agent_addresses), qtype, lasting=True)
+            return self._lookup(self.names, relative, apex, qtype, name)
+        return self._lookup_reverse(name, qtype)
+
+    def _lookup(self, space: Space, key: str, apex: str, qtype: int, name: str) -> Lookup:
+        records = self._at_apex(apex) if name == apex else ()
+        entry = space.find(key)
+        if entry is not None and entry.exists:
+            records += _address_records(entry.addresses)
+        elif key and key not in space.inner:  # no key: the suffix itself
+            return NxDomain(apex)
+        return _typed(apex, records, qtype, lasting=key in space.entries or key in space.inner)
+
+    def _lookup_reverse(self, name: str, qtype: int) -> Lookup:
+        apex = self.reverse.apex(name)
+        if apex is None:
+            return NotOurs()
+        targets = self.reverse.targets(name)
+        records = tuple(Record(TYPE_PTR, f"{target}.{self.suffixes[0]}") for target in targets)
+        if name == apex:
+            records += self._at_apex(apex)
+        if not records and name not in self.reverse.inner:
+            return NxDomain(apex)
+        return _typed(apex, records, qtype, lasting=bool(targets))
+
+    def _at_apex(self, apex: str) -> tuple[Record, ...]:
+        """What every zone has at its top (RFC 1034 §4.2.1)."""
+        return Record(TYPE_SOA, apex), Record(TYPE_NS, self.nameserver)
+
+    def changed(self, other: Zone) -> frozenset[str]:
+        """Full names that DNS answers differently from two zones; of lasting answers, all that differ."""
+        relative = self.names.changed(other.names)
+        if self.agent_addresses != other.agent_addresses:
+            relative.add(AGENT)
+        if self.suffixes != other.suffixes:
+            relative.update(self.names.entries, other.names.entries, self.names.inner, other.names.inner, (AGENT,))
+        return frozenset(
+            itertools.chain(
+                (f"{name}.{suffix}" for name in relative for suffix in {*self.suffixes, *other.suffixes}),
+                self.domains.changed(other.domains),
+                self.reverse.changed(other.reverse),
+            )
+        )
+
+    # -- for people --------------------------------------------------------------------------
+
+    def table(self) -> tuple[Row, ...]:
+        """Every container of the user's, sorted by name."""
+        return self._table
+
+    @cached_property
+    def _table(self) -> tuple[Row, ...]:
+        return tuple(
+            Row(each.id, each.name, each.state, self._printed(each), each.endpoints)
+            for each in sorted(self.containers, key=lambda each: (each.name, each.id))
+        )
+
+    def _printed(self, container: Container) -> tuple[str, ...]:
+        """The names that mean this container (alone or among others), without the full id."""
+        printed: dict[str, None] = {}
+        for claim in sorted(claims(container, self._suffixes), key=lambda claim: claim.kind == Kind.ID):
+            if claim.name == container.id:
+                continue
+            space = self.domains if claim.absolute else self.names
+            wild = claim.name.startswith("*.")
+            entry = space.wildcards.get(claim.name[2:]) if wild else space.entries.get(claim.name)
+            if entry is not None and any(each is container for each in entry.containers):
+                printed[claim.name if claim.absolute else f"{claim.name}.{self.suffixes[0]}"] = None
+        return tuple(printed)
+
+
+def _address_records(addresses: Iterable[IPAddress]) -> tuple[Record, ...]:
+    return tuple(Record(TYPE_A if isinstance(each, IPv4Address) else TYPE_AAAA, each) for each in addresses)
+
+
+def _typed(apex: str, records: tuple[Record, ...], qtype: int, *, lasting: bool) -> Answer | NoData:
+    wanted = records if qtype == TYPE_ANY else tuple(record for record in records if record.type == qtype)
+    return Answer(apex, wanted, lasting) if wanted else NoData(apex, lasting)
