@@ -18,7 +18,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from enum import Enum, auto
 from typing import Any, Protocol, TypeVar
 
@@ -93,8 +93,8 @@ def hint(event: object) -> tuple[Look, str]:
         attributes = actor.get("Attributes")
         member = attributes.get("container") if isinstance(attributes, Mapping) else None
         if not isinstance(member, str) or not member:
-            return Look.EVERYTHING, ""
-        # An engine connects a container's networks just before it starts it.
+            return Look.EVERYTHING, ""  # Podman does not say whose
+        # Docker connects a container's networks just before it starts it.
         return (Look.PATIENT if action == "connect" else Look.PROMPT), member
     if event.get("Type") != "container" or not isinstance(actor_id, str) or not actor_id:
         return Look.NOTHING, ""
@@ -113,19 +113,28 @@ class Watcher:
     """
 
     def __init__(
-        self, connect: Callable[[], AbstractAsyncContextManager[Source]], publish: Callable[[Inventory], None]
+        self,
+        connect: Callable[[], AbstractAsyncContextManager[Source]],
+        publish: Callable[[Inventory], None],
+        *,
+        period: float = RECONCILE_SECONDS,
+        patience: float = ANSWER_SECONDS,
     ) -> None:
         """Prepare; nothing is asked yet.
 
         Args:
             connect: opens the engine; called again after every loss.
             publish: called with each inventory that differs from the one before.
+            period: seconds from one whole list to the next.
+            patience: seconds within which the engine must answer a list.
         """
         self.connected = False
         self.last_error = ""
         self.updated_at: float | None = None
         self._connect = connect
         self._publish = publish
+        self._period = period
+        self._patience = patience
         self._picture = _Picture()
         self._published: Inventory | None = None
 
@@ -141,20 +150,22 @@ class Watcher:
                 if sentence != self.last_error:
                     log.warning("engine away", reason=sentence)
                 self.connected, self.last_error = False, sentence
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # a task group whose tasks fail as they are cancelled forgets why
             attempt = 0 if time.monotonic() - begun > STEADY_SECONDS else attempt + 1
             await asyncio.sleep(backoff(attempt))
 
     async def _follow(self) -> None:
         """One connection, from subscription to loss."""
         async with AsyncExitStack() as stack:
-            source = await _answer(stack.enter_async_context(self._connect()))
-            stream = await _answer(stack.enter_async_context(source.events()))
+            source = await _answer(self._patience, stack.enter_async_context(self._connect()))
+            stream = await _answer(self._patience, stack.enter_async_context(source.events()))
             async with asyncio.TaskGroup() as tasks:
-                session = _Session(source, self._picture, tasks)
+                session = _Session(source, self._picture, tasks, self._patience)
                 tasks.create_task(session.read(stream), name="events")
                 await session.reconcile()
                 self.connected, self.last_error = True, ""
-                tasks.create_task(session.reconcile_periodically(), name="reconcile")
+                tasks.create_task(session.reconcile_periodically(self._period), name="reconcile")
                 while True:
                     self._offer()
                     await session.changed.wait()
@@ -199,6 +210,11 @@ class _Picture:
                 del self.as_of[container_id]
                 self.containers.pop(container_id, None)
 
+    def is_elsewhere(self, container: Container) -> bool:
+        """Whether it is on a network that is not known."""
+        known = {network.id for network in self.networks}
+        return any(endpoint.network_id not in known for endpoint in container.endpoints)
+
     def inventory(self) -> Inventory:
         return model.inventory(self.containers.values(), self.networks)
 
@@ -216,11 +232,12 @@ class _Lane:
 class _Session:
     """One connection to the engine; its tasks belong to the group."""
 
-    def __init__(self, source: Source, picture: _Picture, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, source: Source, picture: _Picture, tasks: asyncio.TaskGroup, patience: float) -> None:
         self.changed = asyncio.Event()
         self._source = source
         self._picture = picture
         self._tasks = tasks
+        self._patience = patience
         self._prompt = _Lane()
         self._patient = _Lane()
         self._networks_lock = asyncio.Lock()
@@ -245,20 +262,20 @@ class _Session:
                     pass
         raise EngineUnreachable("The engine ended the stream of events; it may be restarting.")
 
-    async def reconcile_periodically(self) -> None:
+    async def reconcile_periodically(self, period: float) -> None:
         while True:
-            try:
-                async with asyncio.timeout(RECONCILE_SECONDS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(period):
                     await self._reconcile_now.wait()
-            except TimeoutError:
-                pass
             self._reconcile_now.clear()
             await self.reconcile()
 
     async def reconcile(self) -> None:
         """List and look at everything. Those that answer late are taken in when they do."""
         number = self._picture.question()
-        listed = {found: item for item in await _answer(self._source.containers()) if (found := _id(item))}
+        listed = {
+            found: item for item in await _answer(self._patience, self._source.containers()) if (found := _id(item))
+        }
         self._picture.keep(listed, number)
         for container_id, item in listed.items():
             self._look(self._prompt if item.get("State") in ("running", "paused") else self._patient, container_id)
@@ -287,6 +304,8 @@ class _Session:
                     log.warning("container skipped", container=container_id[:12], reason=reason)
                     continue
                 self._picture.take(container_id, number, found)
+                if found is not None and found.running and self._picture.is_elsewhere(found):
+                    self._look_at_networks()  # Podman before 5.3 tells of no new network
                 self.changed.set()
             del lane.looks[container_id]
 
@@ -304,7 +323,7 @@ class _Session:
     async def _read_networks(self) -> None:
         async with self._networks_lock:  # the last to ask must be the last to answer
             networks = []
-            for item in await _answer(self._source.networks()):
+            for item in await _answer(self._patience, self._source.networks()):
                 try:
                     networks.append(model.network(item))
                 except model.Unreadable as error:
@@ -312,13 +331,13 @@ class _Session:
             self._picture.networks = tuple(networks)
 
 
-async def _answer(asked: Awaitable[_Answer]) -> _Answer:
+async def _answer(patience: float, asked: Awaitable[_Answer]) -> _Answer:
     """Wait for the engine, within its deadline."""
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(patience):
             return await asked
     except TimeoutError:
-        raise EngineUnreachable(f"The engine did not answer within {ANSWER_SECONDS:.0f} s; is it hanging?") from None
+        raise EngineUnreachable(f"The engine did not answer within {patience:g} s; is it hanging?") from None
 
 
 def _id(item: object) -> str:
