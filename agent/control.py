@@ -65,6 +65,7 @@ class Control:
                     task.cancel()
         finally:
             server.close()
+            await self.links.close()
             await runner.cleanup()
 
     @contextlib.asynccontextmanager

@@ -13,12 +13,15 @@ from dconnect.core.limits import BUS_MESSAGE_BYTES
 _MAX_UNSENT_BYTES = 4 * BUS_MESSAGE_BYTES
 """A worker that has taken nothing for this long is stuck; its link is cut and it starts afresh."""
 
+_CLOSE_SECONDS = 1.0
+"""A link ends within one turn of the loop."""
+
 
 class Links:
     """The workers that are connected now."""
 
     def __init__(self) -> None:
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
         self._snapshot: bytes | None = None
         self.serial = 0
         """Counts inventories; a worker reports the one it serves."""
@@ -43,9 +46,17 @@ class Links:
             return
         writer.write(data)
 
+    async def close(self) -> None:
+        """Cut all links, and wait until each has seen its end."""
+        tasks = [task for task in self._writers.values() if task is not None]
+        for writer in self._writers:
+            writer.transport.abort()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One worker's link, from connect to loss."""
-        self._writers.add(writer)
+        self._writers[writer] = asyncio.current_task()
         index: int | None = None
         try:
             if self._snapshot is not None:
@@ -57,7 +68,7 @@ class Links:
         except (OSError, EOFError, ValueError, KeyError, TypeError):
             pass
         finally:
-            self._writers.discard(writer)
+            self._writers.pop(writer, None)
             if index is not None:
                 self.reports.pop(index, None)
             with contextlib.suppress(OSError):

@@ -57,9 +57,9 @@ class Names:
         try:
             async with self._lookups, asyncio.timeout(NAME_SECONDS):
                 found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except TimeoutError:
-            raise DialError(Failure.TIMEOUT, f"The engine's resolver did not answer for {host}.") from None
-        except (OSError, UnicodeError):
+        except (OSError, UnicodeError) as error:  # a TimeoutError is an OSError
+            if isinstance(error, TimeoutError) or error.args[0] == socket.EAI_AGAIN:
+                raise DialError(Failure.TIMEOUT, f"The engine's resolver did not answer for {host}.") from None
             raise DialError(Failure.NAME_UNKNOWN, f"{host} is no container's name and no other host's.") from None
         addresses = [address for item in found if (address := parse_ip(str(item[4][0]))) is not None]
         if not addresses:

@@ -79,6 +79,12 @@ class Client:
         connection.sendall(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
         return connection, _http_reply(connection)
 
+    def connect_refusal(self, host: str, port: int) -> Reply:
+        """What CONNECT is answered with."""
+        connection, reply = self.connect(host, port)
+        connection.close()
+        return reply
+
     def get(self, url: str, head: bytes = b"") -> Reply:
         """One absolute-form GET; ``head`` are further header lines."""
         with self.open() as connection:

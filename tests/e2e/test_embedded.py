@@ -59,7 +59,7 @@ def test_ctrl_c_ends_it_at_once_and_wholly(bed: Bed, scene: Scene, number: signa
         process.send_signal(number)
         _, errors = process.communicate(timeout=8)
         assert process.returncode == 0
-        assert b"Traceback" not in errors
+        assert b"Traceback" not in errors, errors.decode()
         assert not bed.host.run(["ps", "--pid", ",".join(children), "--no-headers"]).stdout
         with pytest.raises(ConnectionRefusedError):
             bed.engine_netns.connect("127.0.0.1", PORT)

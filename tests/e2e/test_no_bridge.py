@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import threading
 from collections.abc import Iterator
 
 import pytest
 from bed.client import Client
 from bed.dconnect import DNS_PORT, PROXY_PORT, Dconnect
+from bed.name_server import name_of, name_server
 from bed.scene import Scene
 from bed.session import Bed
-from dnslib import AAAA, QTYPE, RR, A, DNSRecord
-from dnslib.server import BaseResolver, DNSHandler, DNSServer
-
-EVIL = "evil.example"
-"""``<hex digits>.evil.example`` has the address of those digits."""
+from dnslib import DNSRecord
 
 # What a container sees of a TCP port: bytes, or the way in which it gets none.
 KNOCK = """
@@ -122,7 +118,7 @@ def forbidden(bed: Bed) -> Iterator[tuple[str, int]]:
 def test_forbidden_addresses_are_refused_with_the_right_code(bed: Bed, client: Client) -> None:
     wrong = []
     for address, port in forbidden(bed):
-        _, tunnel = client.connect(address, port)
+        tunnel = client.connect_refusal(address, port)
         bracketed = f"[{address}]" if ":" in address else address
         codes = client.socks_code(address, port), tunnel.code, client.get(f"http://{bracketed}:{port}/").code
         if codes != (2, 403, 403):
@@ -139,42 +135,18 @@ def test_a_refusal_says_why(bed: Bed, client: Client, agent: Dconnect) -> None:
     assert [line["outcome"] for line in agent.sessions("169.254.169.254:80")][-1] == "policy"
 
 
-class Evil(BaseResolver):  # type: ignore[misc]  # dnslib ships no types
-    """Names outside Docker that lead to where nobody may go."""
-
-    def resolve(self, request: DNSRecord, handler: DNSHandler) -> DNSRecord:
-        reply = request.reply()
-        name = request.q.qname
-        label = name.label[0].decode()
-        if str(name).lower().rstrip(".").endswith(EVIL):
-            address = ipaddress.ip_address(bytes.fromhex(label))
-            wanted = QTYPE.A if address.version == 4 else QTYPE.AAAA
-            if request.q.qtype == wanted:
-                record = A(str(address)) if address.version == 4 else AAAA(str(address))
-                reply.add_answer(RR(name, wanted, rdata=record, ttl=1))
-        return reply
-
-
 @pytest.fixture
 def evil(bed: Bed) -> Iterator[None]:
-    """A name server of the attacker's, which the engine's containers ask."""
-    server = DNSServer(Evil(), address="127.0.0.1", port=0)
-    server.server.socket.close()
-    sock = server.server.socket = bed.engine_netns.socket(kind=2)
-    sock.bind((bed.address, 53))
-    thread = threading.Thread(target=server.server.serve_forever, name="evil")
-    thread.start()
-    yield
-    server.server.shutdown()
-    thread.join()
-    server.server.server_close()
+    """A name server of the attacker's."""
+    with name_server(bed.engine_netns):
+        yield
 
 
 def test_names_that_lead_there_are_refused_with_the_right_code(bed: Bed, client: Client, evil: None) -> None:
     wrong = []
     for address, port in forbidden(bed):
-        name = f"{ipaddress.ip_address(address).packed.hex()}.{EVIL}"
-        _, tunnel = client.connect(name, port)
+        name = name_of(address)
+        tunnel = client.connect_refusal(name, port)
         codes = client.socks_code(name, port), tunnel.code, client.get(f"http://{name}:{port}/").code
         if codes != (2, 403, 403):
             wrong.append((name, address, port, codes))
@@ -184,7 +156,7 @@ def test_names_that_lead_there_are_refused_with_the_right_code(bed: Bed, client:
 def test_a_name_outside_docker_that_leads_to_an_allowed_address_is_dialed(
     bed: Bed, scene: Scene, client: Client, evil: None
 ) -> None:
-    name = f"{ipaddress.ip_address(bed.address_of(scene.vault)).packed.hex()}.{EVIL}"
+    name = name_of(bed.address_of(scene.vault))
     assert client.get(f"http://{name}/").code == 200
 
 
