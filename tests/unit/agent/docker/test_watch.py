@@ -331,6 +331,32 @@ async def test_a_late_answer_does_not_undo_a_newer_one(engine: SlowAtFirst) -> N
         assert watched.container("www")
 
 
+class SlowList(FakeEngine):
+    """Every list but the first is held back until told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = asyncio.Event()
+
+    async def containers(self) -> list[dict[str, Any]]:
+        answer = await super().containers()
+        if self.calls.count("containers") > 1:
+            await self.release.wait()
+        return answer
+
+
+@scenario_on(SlowList)
+async def test_a_container_born_while_the_list_was_under_way_is_kept(engine: SlowList) -> None:
+    async with watching(engine, period=0.05) as watched:
+        await watched.until(lambda: True)
+        await soon(lambda: engine.calls.count("containers") == 2)
+        engine.run("web")
+        await watched.until(lambda: watched.address("web"))
+        engine.release.set()
+        await soon(lambda: engine.calls.count("containers") >= 4)
+        assert all(each.containers for each in watched.published[1:])
+
+
 @scenario
 async def test_when_the_stream_breaks_all_is_listed_anew(engine: FakeEngine) -> None:
     web = engine.run("web")
