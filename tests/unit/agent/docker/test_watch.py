@@ -273,6 +273,33 @@ async def test_one_odd_container_does_not_hide_the_others(engine: FakeEngine) ->
         await watched.until(lambda: watched.container("even"))
 
 
+class OddLists(FakeEngine):
+    """Lists what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed: Any = None
+
+    async def containers(self) -> list[dict[str, Any]]:
+        await super().containers()
+        return self.listed  # type: ignore[no-any-return]
+
+    async def networks(self) -> list[dict[str, Any]]:
+        return self.listed  # type: ignore[no-any-return]
+
+
+@scenario_on(OddLists)
+async def test_a_list_may_be_null_or_hold_odd_things_but_must_be_a_list(engine: OddLists) -> None:
+    async with watching(engine) as watched:
+        await watched.until(lambda: watched.inventory == Inventory())
+        engine.listed = {"message": "hello"}
+        engine.break_streams()
+        await soon(lambda: "is no list" in watched.watcher.last_error)
+        engine.listed = [None, {}, 7, {"Id": "unknown"}]
+        await watched.connected()
+        assert watched.inventory == Inventory()
+
+
 @scenario
 async def test_containers_that_are_starting_hold_up_nobody(engine: FakeEngine) -> None:
     # An engine answers no inspect of a container while it starts it.
