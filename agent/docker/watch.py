@@ -273,9 +273,7 @@ class _Session:
     async def reconcile(self) -> None:
         """List and look at everything. Those that answer late are taken in when they do."""
         number = self._picture.question()
-        listed = {
-            found: item for item in await _answer(self._patience, self._source.containers()) if (found := _id(item))
-        }
+        listed = {found: item for item in await self._list(self._source.containers()) if (found := _id(item))}
         self._picture.keep(listed, number)
         for container_id, item in listed.items():
             self._look(self._prompt if item.get("State") in ("running", "paused") else self._patient, container_id)
@@ -323,12 +321,20 @@ class _Session:
     async def _read_networks(self) -> None:
         async with self._networks_lock:  # the last to ask must be the last to answer
             networks = []
-            for item in await _answer(self._patience, self._source.networks()):
+            for item in await self._list(self._source.networks()):
                 try:
                     networks.append(model.network(item))
                 except model.Unreadable as error:
                     log.warning("network skipped", reason=str(error))
             self._picture.networks = tuple(networks)
+
+    async def _list(self, asked: Awaitable[object]) -> list[Any]:
+        answer = await _answer(self._patience, asked)
+        if answer is None:  # how Go writes an empty list that was never made
+            return []
+        if not isinstance(answer, list):
+            raise EngineUnreachable("The engine answered with something that is no list; is it a Docker engine?")
+        return answer
 
 
 async def _answer(patience: float, asked: Awaitable[_Answer]) -> _Answer:

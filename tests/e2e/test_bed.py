@@ -125,6 +125,14 @@ def test_the_next_bed_removes_one_whose_guardian_was_killed_too() -> None:
         assert remains.find(name) == []
 
 
+def test_a_paused_container_does_not_keep_the_bed() -> None:
+    with Bed.start() as bed:
+        bed.docker("run", "--detach", "--name=paused", bed.busybox_image)
+        bed.docker("pause", "paused")
+        name = bed.name
+    assert remains.find(name) == []
+
+
 def test_nothing_is_left_when_the_engine_does_not_start() -> None:
     before = set(remains.HOME.glob(f"{remains.PREFIX}*"))
     with pytest.raises(BedError, match="no-such-flag"):

@@ -273,6 +273,33 @@ async def test_one_odd_container_does_not_hide_the_others(engine: FakeEngine) ->
         await watched.until(lambda: watched.container("even"))
 
 
+class OddLists(FakeEngine):
+    """Lists what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed: Any = None
+
+    async def containers(self) -> list[dict[str, Any]]:
+        await super().containers()
+        return self.listed  # type: ignore[no-any-return]
+
+    async def networks(self) -> list[dict[str, Any]]:
+        return self.listed  # type: ignore[no-any-return]
+
+
+@scenario_on(OddLists)
+async def test_a_list_may_be_null_or_hold_odd_things_but_must_be_a_list(engine: OddLists) -> None:
+    async with watching(engine) as watched:
+        await watched.until(lambda: watched.inventory == Inventory())
+        engine.listed = {"message": "hello"}
+        engine.break_streams()
+        await soon(lambda: "is no list" in watched.watcher.last_error)
+        engine.listed = [None, {}, 7, {"Id": "unknown"}]
+        await watched.connected()
+        assert watched.inventory == Inventory()
+
+
 @scenario
 async def test_containers_that_are_starting_hold_up_nobody(engine: FakeEngine) -> None:
     # An engine answers no inspect of a container while it starts it.
@@ -329,6 +356,32 @@ async def test_a_late_answer_does_not_undo_a_newer_one(engine: SlowAtFirst) -> N
         engine.run("last")
         await watched.until(lambda: watched.container("last"))
         assert watched.container("www")
+
+
+class SlowList(FakeEngine):
+    """Every list but the first is held back until told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = asyncio.Event()
+
+    async def containers(self) -> list[dict[str, Any]]:
+        answer = await super().containers()
+        if self.calls.count("containers") > 1:
+            await self.release.wait()
+        return answer
+
+
+@scenario_on(SlowList)
+async def test_a_container_born_while_the_list_was_under_way_is_kept(engine: SlowList) -> None:
+    async with watching(engine, period=0.05) as watched:
+        await watched.until(lambda: True)
+        await soon(lambda: engine.calls.count("containers") == 2)
+        engine.run("web")
+        await watched.until(lambda: watched.address("web"))
+        engine.release.set()
+        await soon(lambda: engine.calls.count("containers") >= 4)
+        assert all(each.containers for each in watched.published[1:])
 
 
 @scenario
