@@ -102,9 +102,11 @@ class Site:
         if not self._has_peers:
             tar = cache.debian_tar("bench-peers", "extract", (*_PEERS, "dash"), _PEERS_HOOK)
             self.bed.docker("import", tar, "bench/peers")
-            with tarfile.open(tar) as archive, archive.extractfile(_VERSIONS) or tar.open("rb") as file:
-                lines = file.read().decode().split("\n")
-            self.versions |= zip(_PEERS, (line.partition(": ")[2] for line in lines), strict=False)
+            with tarfile.open(tar) as archive:
+                file = archive.extractfile(_VERSIONS)
+                assert file is not None
+                lines = file.read().decode().splitlines()
+            self.versions |= zip(_PEERS, (line.partition(": ")[2] for line in lines), strict=True)
             self._has_peers = True
         sysctls = [f"--sysctl={key}={value}" for key, value in SYSCTLS.items()]
         publish = f"--publish={self.bed.address}:{port}:{PEER_PORT}"
