@@ -35,6 +35,7 @@ e2e: install ## the real engine, real clients, a host that cannot route
 	$(BIN)/pytest tests/e2e
 
 bench: install ## side by side with dante and microsocks; writes bench/results.json
+	sh tests/bed/prerequisites.sh gcc libc6-dev
 	$(BIN)/python tests/bench/run.py
 
 mutants: install ## plant faults, one at a time, and show which test turns red

@@ -100,9 +100,9 @@ class PipePool:
         except OSError:
             return Buffer()
 
-    def give_back(self, conduit: Conduit) -> None:
-        """Return an *empty* conduit."""
-        if isinstance(conduit, Pipe) and len(self._free) < FREE_PIPES:
+    def give_back(self, conduit: Conduit, held: int = 0) -> None:
+        """Return a conduit; with bytes still held in it, it is dropped."""
+        if not held and isinstance(conduit, Pipe) and len(self._free) < FREE_PIPES:
             self._free.append(conduit)
         else:
             conduit.close()

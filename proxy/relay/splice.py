@@ -123,7 +123,8 @@ class Relay:
         except BlockingIOError:
             pass
         except OSError as error:
-            conduit.close()
+            # A reset is how many clients say goodbye: an empty pipe outlives it, a new one is dear.
+            self._pool.give_back(conduit, held)
             self._end(error)
             return
         direction.held = held

@@ -19,7 +19,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,16 +82,19 @@ def _run(command: list[str], deadline: float) -> None:
     check_output(command, result)
 
 
-def base_tar() -> Path:
-    """The root file system of the base image: Debian with Python and pip, nothing from a registry."""
+def debian_tar(kind: str, variant: str, packages: Sequence[str], hook: str) -> Path:
+    """A root file system of this machine's Debian release, nothing from a registry.
+
+    ``variant`` is mmdebstrap's, ``hook`` one of its options for hooks.
+    """
     options = [
         "--quiet",
         "--mode=root",
         "--format=tar",
-        "--variant=minbase",
-        f"--include={','.join(BASE_PACKAGES)}",
+        f"--variant={variant}",
+        f"--include={','.join(packages)}",
         *(f"--dpkgopt=path-exclude={path}" for path in _UNUSED),
-        f"--customize-hook={_CUSTOMIZE}",
+        hook,
     ]
     # The machine's own mirrors are known to answer from here; with none, mmdebstrap takes Debian's.
     sources = [str(path) for path in _SOURCES if path.exists() and path.stat().st_size]
@@ -99,7 +102,12 @@ def base_tar() -> Path:
     def make(path: Path) -> None:
         _run(["mmdebstrap", *options, suite(), str(path), *sources], 900)
 
-    return entry("base", f"{suite()} {platform.machine()} {options}", ".tar", make)
+    return entry(kind, f"{suite()} {platform.machine()} {options}", ".tar", make)
+
+
+def base_tar() -> Path:
+    """The root file system of the base image: Debian with Python and pip."""
+    return debian_tar("base", "minbase", BASE_PACKAGES, f"--customize-hook={_CUSTOMIZE}")
 
 
 def busybox_tar() -> Path:

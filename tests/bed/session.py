@@ -258,7 +258,10 @@ class Bed:
         Raises: BedError.
         """
         deadline = time.monotonic() + READY_DEADLINE
-        networks: dict[str, dict[str, str]] = self.inspect(container)["NetworkSettings"]["Networks"]
+        found = self.inspect(container)
+        if not found["State"]["Running"]:  # it has no address either, so there is nothing to connect to
+            raise BedError(f"{container} ended with {found['State']['ExitCode']}: {self.docker('logs', container)}")
+        networks: dict[str, dict[str, str]] = found["NetworkSettings"]["Networks"]
         endpoints = [(end["IPAddress"], end["GlobalIPv6Address"]) for end in networks.values()]
         for address in filter(None, itertools.chain(*endpoints)):
             while True:

@@ -1,0 +1,44 @@
+"""What a relay does with its pipe when one side resets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+from dconnect.proxy.poller import Channel, Poller
+from dconnect.proxy.relay.pipes import PipePool
+from dconnect.proxy.relay.splice import Relay
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    near.setblocking(False)
+    return near, far
+
+
+async def relay_one_byte_then_reset(pool: PipePool) -> OSError | None:
+    poller = Poller()
+    ended: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
+    (client, user), (upstream, service) = tcp_pair(), tcp_pair()
+    with user, service:
+        channels = Channel(poller, client), Channel(poller, upstream)
+        Relay(poller, pool, *channels, lambda _up, _down, error: ended.set_result(error))
+        user.sendall(b"x")
+        assert await asyncio.to_thread(service.recv, 1) == b"x"
+        user.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        user.close()
+        error = await asyncio.wait_for(ended, 5)
+    poller.close()
+    return error
+
+
+def test_an_empty_pipe_outlives_the_reset_of_its_connection() -> None:
+    pool = PipePool()
+    pipe = pool.borrow()
+    pool.give_back(pipe)
+    assert isinstance(asyncio.run(relay_one_byte_then_reset(pool)), ConnectionResetError)
+    assert pool.borrow() is pipe
+    pipe.close()
