@@ -43,6 +43,8 @@ SWEEP_DEADLINE_S = 10.0
 """How long a cancelled build may take to let go of its last image; the engine must kill its container first."""
 
 _EXIT_CODE = re.compile(r"returned a non-zero code: (\d+)")
+_COLOUR = re.compile(r"\x1b\[\d+m")
+"""The engine paints what a step writes to stderr (moby ``pkg/streamformatter``, NewStderrWriter)."""
 _BASE_FAULTS = {
     64: "its Python is older than 3.11",
     65: "it has no pip",
@@ -104,7 +106,8 @@ def recipe(base: str = DEFAULT_BASE, wheels: Path | None = None) -> Recipe:
 async def ensure(engine: Engine, wanted: Recipe, progress: Callable[[str], None]) -> bool:
     """Build the image unless the engine has it; True if it was built.
 
-    Whatever happens, cancellation included, no untagged image of ours stays behind.
+    Whatever happens, cancellation included, no untagged image of ours stays behind, and no base
+    image that was pulled for us alone: the agent image keeps its layers.
 
     ``progress`` is called with short texts fit for a status line.
 
@@ -113,6 +116,7 @@ async def ensure(engine: Engine, wanted: Recipe, progress: Callable[[str], None]
     """
     if await engine.image(wanted.tag) is not None:
         return False
+    had_base = await engine.image(wanted.base) is not None
     output: deque[str] = deque(maxlen=MAX_OUTPUT_LINES)
 
     def report(item: dict[str, Any]) -> None:
@@ -127,6 +131,8 @@ async def ensure(engine: Engine, wanted: Recipe, progress: Callable[[str], None]
     finally:
         with suppress(DconnectError):  # an engine that went away is reported by the build itself
             await _sweep(engine)
+            if not had_base:
+                await engine.remove_image(wanted.base)
     return True
 
 
@@ -215,7 +221,7 @@ def _tar(files: dict[str, bytes]) -> bytes:
 
 def _status(item: dict[str, Any], base: str, output: deque[str]) -> str:
     """A status text for one object of the build stream, or nothing; output lines are kept."""
-    stream = str(item.get("stream", ""))
+    stream = _COLOUR.sub("", str(item.get("stream", "")))
     output.extend(line for line in stream.splitlines() if line.strip())
     step = re.match(r"Step (\d+/\d+) :", stream)
     if step:

@@ -31,7 +31,9 @@ class DockerEngine:
         self.containers: dict[str, dict[str, Any]] = {}
         """By name, as ``inspect`` shows them."""
         self.images: dict[str, dict[str, Any]] = {}
-        """By tag."""
+        """By tag; a build adds its base image, as if pulled."""
+        self.build_output: list[dict[str, Any]] = [{"stream": f"Step {number}/3 : RUN\n"} for number in (1, 2, 3)]
+        """What a build says; with an error in it, it makes no image."""
         self.leftovers: list[str] = []
         """Untagged images of builds."""
         self.volumes: set[str] = set()
@@ -221,8 +223,12 @@ class DockerEngine:
         response = web.StreamResponse()
         await response.prepare(request)
         self.leftovers.append("sha256:build")
-        for step in (1, 2, 3):
-            await response.write(json.dumps({"stream": f"Step {step}/3 : RUN\n"}).encode() + b"\r\n")
+        base = json.loads(request.query["buildargs"])["BASE"]
+        self.images.setdefault(base, {"Id": "sha256:base", "RepoTags": [base]})
+        for item in self.build_output:
+            await response.write(json.dumps(item).encode() + b"\r\n")
+            if "error" in item:
+                return response
             if self.held == "build":
                 self.reached.set()
                 await self._gate.wait()
