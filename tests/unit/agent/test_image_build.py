@@ -11,7 +11,7 @@ import pytest
 from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine
 from dconnect.core.errors import DconnectError
-from doubles.docker_engine import DockerEngine
+from kit.docker_engine import DockerEngine
 
 BASE = "base:1"
 RECIPE = image.Recipe("dconnect-agent:1-abc", b"", {"BASE": BASE, "PIP_OPTIONS": ""})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doubles.docker_engine import DockerEngine
+from kit.docker_engine import DockerEngine
 
 
 @pytest.fixture

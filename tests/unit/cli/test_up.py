@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from dconnect.cli.main import app
-from doubles.docker_engine import DockerEngine
+from kit.docker_engine import DockerEngine
 from typer.testing import CliRunner, Result
 
 PROGRAM = Path(sys.executable).with_name("dconnect")
