@@ -39,8 +39,10 @@ CLI_ONLY = frozenset({"rich", "typer"})
 
 MAX_OUTPUT_LINES = 200
 """Bound of the kept build output, from which a failure is explained."""
-SWEEP_DEADLINE_S = 10.0
+SWEEP_DEADLINE_S = 15.0
 """How long a cancelled build may take to let go of its last image; the engine must kill its container first."""
+QUIET_S = 2.0
+"""A cancelled build has ended when it left nothing new for so long: it still finishes its step, a COPY of seconds."""
 
 _EXIT_CODE = re.compile(r"returned a non-zero code: (\d+)")
 _COLOUR = re.compile(r"\x1b\[\d+m")
@@ -124,13 +126,16 @@ async def ensure(engine: Engine, wanted: Recipe, progress: Callable[[str], None]
         if text:
             progress(text)
 
+    quiet_s = QUIET_S
     try:
         await engine.build(wanted.context, tag=wanted.tag, args=wanted.args, progress=report)
+        quiet_s = 0
     except EngineRefused as error:
+        quiet_s = 0
         raise DconnectError(_explain(error.reason, wanted, output)) from error
     finally:
         with suppress(DconnectError):  # an engine that went away is reported by the build itself
-            await _sweep(engine)
+            await _sweep(engine, quiet_s)
             if not had_base:
                 await engine.remove_image(wanted.base)
     return True
@@ -144,17 +149,26 @@ async def remove(engine: Engine) -> list[str]:
         for name in tags:
             await engine.remove_image(name)
         removed += tags
-    await _sweep(engine)
+    await _sweep(engine, 0)
     return removed
 
 
-async def _sweep(engine: Engine) -> None:
-    """Remove the build's untagged images, once the engine lets go of them."""
+async def _sweep(engine: Engine, quiet_s: float) -> None:
+    """Remove the build's containers and untagged images, until there were none for ``quiet_s`` seconds."""
     label = f"{LABEL_ROLE}={ROLE_BUILD}"
+    clock = asyncio.get_running_loop().time
+    clean_since = clock()
     with suppress(TimeoutError):
         async with asyncio.timeout(SWEEP_DEADLINE_S):
-            while await engine.images(label, dangling=True):
-                await engine.prune_images(label)
+            while True:
+                containers = await engine.containers(label=label)
+                for container in containers:
+                    await engine.remove(container["Id"])
+                if containers or await engine.images(label, dangling=True):
+                    await engine.prune_images(label)
+                    clean_since = clock()
+                elif clock() - clean_since >= quiet_s:
+                    return
                 await asyncio.sleep(0.1)
 
 

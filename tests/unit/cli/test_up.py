@@ -193,7 +193,7 @@ STEPS = [
     ("GET images/.*", NOTHING_CHANGED),
     ("POST build", NOTHING_CHANGED),
     ("build", NOTHING_CHANGED),
-    ("GET containers/json", CLEANED_UP),
+    ("GET volumes", CLEANED_UP),
     ("POST containers/create", CLEANED_UP),
     ("POST containers/.*/start", CLEANED_UP),
     ("the handshake", CLEANED_UP),
