@@ -35,6 +35,9 @@ from dconnect.core.errors import DconnectError, Interrupted
 
 Result = Literal["started", "replaced", "already running"]
 
+GIVE_UP_S = 2
+"""For an agent that nobody uses yet; one that has not come to its signal handlers would outwait Docker's ten."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -72,7 +75,7 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
             raise await _interrupted(engine) from None
         except BaseException:
             with suppress(DconnectError):  # the first error is the one to tell
-                await clear(engine)
+                await clear(engine, GIVE_UP_S)
             raise
     state.remember(state_file, ground.info.engine_id, state.Ports(config.port, config.dns_port))
     return "replaced" if ground.occupied else "started", config
@@ -107,7 +110,7 @@ async def _prepare(engine: Engine, wish: Wish, progress: Progress) -> _Ground:
 async def _interrupted(engine: Engine) -> Interrupted:
     """Clean up, and the error that says how that went."""
     try:
-        await clear(engine)
+        await clear(engine, GIVE_UP_S)
     except DconnectError as error:
         return Interrupted(f"interrupted, and cleaning up failed; `dconnect down` removes what is left. {error}")
     return Interrupted("interrupted; what was begun is removed, and no agent runs.")
