@@ -39,10 +39,14 @@ CLI_ONLY = frozenset({"rich", "typer"})
 
 MAX_OUTPUT_LINES = 200
 """Bound of the kept build output, from which a failure is explained."""
-SWEEP_DEADLINE_S = 10.0
+SWEEP_DEADLINE_S = 15.0
 """How long a cancelled build may take to let go of its last image; the engine must kill its container first."""
+QUIET_S = 2.0
+"""A cancelled build has ended when it left nothing new for so long: it still finishes its step, a COPY of seconds."""
 
 _EXIT_CODE = re.compile(r"returned a non-zero code: (\d+)")
+_COLOUR = re.compile(r"\x1b\[\d+m")
+"""The engine paints what a step writes to stderr (moby ``pkg/streamformatter``, NewStderrWriter)."""
 _BASE_FAULTS = {
     64: "its Python is older than 3.11",
     65: "it has no pip",
@@ -104,7 +108,8 @@ def recipe(base: str = DEFAULT_BASE, wheels: Path | None = None) -> Recipe:
 async def ensure(engine: Engine, wanted: Recipe, progress: Callable[[str], None]) -> bool:
     """Build the image unless the engine has it; True if it was built.
 
-    Whatever happens, cancellation included, no untagged image of ours stays behind.
+    Whatever happens, cancellation included, no untagged image of ours stays behind, and no base
+    image that was pulled for us alone: the agent image keeps its layers.
 
     ``progress`` is called with short texts fit for a status line.
 
@@ -113,6 +118,7 @@ async def ensure(engine: Engine, wanted: Recipe, progress: Callable[[str], None]
     """
     if await engine.image(wanted.tag) is not None:
         return False
+    had_base = await engine.image(wanted.base) is not None
     output: deque[str] = deque(maxlen=MAX_OUTPUT_LINES)
 
     def report(item: dict[str, Any]) -> None:
@@ -120,13 +126,18 @@ async def ensure(engine: Engine, wanted: Recipe, progress: Callable[[str], None]
         if text:
             progress(text)
 
+    quiet_s = QUIET_S
     try:
         await engine.build(wanted.context, tag=wanted.tag, args=wanted.args, progress=report)
+        quiet_s = 0
     except EngineRefused as error:
+        quiet_s = 0
         raise DconnectError(_explain(error.reason, wanted, output)) from error
     finally:
         with suppress(DconnectError):  # an engine that went away is reported by the build itself
-            await _sweep(engine)
+            await _sweep(engine, quiet_s)
+            if not had_base:
+                await engine.remove_image(wanted.base)
     return True
 
 
@@ -138,17 +149,26 @@ async def remove(engine: Engine) -> list[str]:
         for name in tags:
             await engine.remove_image(name)
         removed += tags
-    await _sweep(engine)
+    await _sweep(engine, 0)
     return removed
 
 
-async def _sweep(engine: Engine) -> None:
-    """Remove the build's untagged images, once the engine lets go of them."""
+async def _sweep(engine: Engine, quiet_s: float) -> None:
+    """Remove the build's containers and untagged images, until there were none for ``quiet_s`` seconds."""
     label = f"{LABEL_ROLE}={ROLE_BUILD}"
+    clock = asyncio.get_running_loop().time
+    clean_since = clock()
     with suppress(TimeoutError):
         async with asyncio.timeout(SWEEP_DEADLINE_S):
-            while await engine.images(label, dangling=True):
-                await engine.prune_images(label)
+            while True:
+                containers = await engine.containers(label=label)
+                for container in containers:
+                    await engine.remove(container["Id"])
+                if containers or await engine.images(label, dangling=True):
+                    await engine.prune_images(label)
+                    clean_since = clock()
+                elif clock() - clean_since >= quiet_s:
+                    return
                 await asyncio.sleep(0.1)
 
 
@@ -215,7 +235,7 @@ def _tar(files: dict[str, bytes]) -> bytes:
 
 def _status(item: dict[str, Any], base: str, output: deque[str]) -> str:
     """A status text for one object of the build stream, or nothing; output lines are kept."""
-    stream = str(item.get("stream", ""))
+    stream = _COLOUR.sub("", str(item.get("stream", "")))
     output.extend(line for line in stream.splitlines() if line.strip())
     step = re.match(r"Step (\d+/\d+) :", stream)
     if step:

@@ -21,17 +21,18 @@ async def down(engine: Engine, *, images: bool) -> None:
         say(f"Removed the image {tag}.")
 
 
-async def clear(engine: Engine) -> bool:
+async def clear(engine: Engine, patience_s: int = STOP_TIMEOUT_S) -> bool:
     """Remove our containers and volume; True if there was a container.
 
     The agent goes first, in peace: it closes its connections, and nobody restarts the dialer.
+    ``patience_s`` is how long it may take before it is killed.
     """
     found = False
     for role in (ROLE_AGENT, ROLE_DIALER):
         for container in await engine.containers(label=f"{LABEL_ROLE}={role}"):
             found = True
             if container.get("State") == "running":
-                await engine.stop(container["Id"], STOP_TIMEOUT_S)
+                await engine.stop(container["Id"], patience_s)
             await engine.remove(container["Id"])
     for volume in await engine.volumes(label=f"{LABEL_ROLE}={ROLE_AGENT}"):
         await engine.remove_volume(volume)

@@ -99,9 +99,17 @@ def choose(machine: Machine, *, context: str | None = None, host: str | None = N
     """Choose the engine.
 
     Raises:
-        UsageError: the named context does not exist or cannot be read, or both options are given.
+        UsageError: the named context does not exist or cannot be read, both options are given, or
+            the endpoint is a named pipe on a machine that has none.
         EngineUnreachable: nothing is configured and no known engine has a socket here.
     """
+    choice = _choose(machine, context, host)
+    if choice.url.startswith("npipe:") and not machine.windows:
+        raise UsageError(f"The engine {choice} is behind a named pipe, and only Windows has those.")
+    return choice
+
+
+def _choose(machine: Machine, context: str | None, host: str | None) -> Choice:
     if context and host:
         raise UsageError("--context and --host both choose the engine; give one of them.")
     if not context:
@@ -137,7 +145,7 @@ def _by_context(machine: Machine, name: str) -> Choice:
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"The Docker context {name!r} names no engine; recreate it with docker context.") from error
     tls = _tls(machine, store / "tls" / digest / "docker", verify=not endpoint.get("SkipTLSVerify"))
-    return Choice(name, url, tls if tls.ca or tls.cert else None)
+    return Choice(name, url, tls if tls.ca or tls.cert or not tls.verify else None)
 
 
 def _tls(machine: Machine, folder: PurePath, *, verify: bool) -> Tls:

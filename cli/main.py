@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from dconnect.agent import image, supervisor
+from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine
 from dconnect.cli import client, down, engines, names, shells, state, status, summary, up
 from dconnect.cli.output import complain, say
 from dconnect.core.config import DEFAULT_SUFFIXES, DNS_PORT, FRONT_DOOR_PORT, AgentConfig, Egress
-from dconnect.core.errors import DconnectError, UsageError
+from dconnect.core.errors import DconnectError, Interrupted, UsageError
 
-INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
 DEBUG = "DCONNECT_DEBUG"
 """Environment variable that lets unexpected errors through with their traceback."""
 
@@ -44,21 +42,25 @@ EgressOption = Annotated[
 ]
 
 
-def _guard(work: Callable[[], None], undone: str = "") -> None:
+@contextmanager
+def _guard(undone: str | None = "") -> Iterator[None]:
     """Run a command; every failure becomes one sentence on stderr and an exit code.
 
-    ``undone`` says what an interruption means for the engine.
+    ``undone`` says what an interruption means that the command itself did not explain; None where
+    it is the usual end.
     """
     try:
-        work()
+        yield
+        sys.stdout.flush()  # here, where we know what it means that the reader is gone
     except typer.Exit:
         raise
     except DconnectError as error:
         complain(f"dconnect: {error}")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        complain(f"dconnect: interrupted{undone}.")
-        raise typer.Exit(INTERRUPTED) from None
+        if undone is not None:
+            complain(f"dconnect: interrupted{undone}.")
+        raise typer.Exit(Interrupted.exit_code) from None
     except BrokenPipeError:  # `dconnect dns | head`: the reader has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
@@ -74,7 +76,7 @@ def _with_engine(
     context: str | None,
     host: str | None,
     work: Callable[[Engine, engines.Choice], Coroutine[Any, Any, None]],
-    undone: str = "",
+    undone: str | None = "",
 ) -> None:
     """Choose the engine, open it, and run a command on it."""
 
@@ -82,7 +84,8 @@ def _with_engine(
         async with choice.open() as engine:
             await work(engine, choice)
 
-    _guard(lambda: asyncio.run(opened(_choice(ctx, context, host))), undone)
+    with _guard(undone):
+        asyncio.run(opened(_choice(ctx, context, host)))
 
 
 def _choice(ctx: typer.Context, context: str | None, host: str | None) -> engines.Choice:
@@ -98,6 +101,8 @@ def _config(
 ) -> AgentConfig:
     if egress not in ("allow", "deny"):
         raise UsageError(f"--egress {egress!r} is neither allow nor deny.")
+    if port is not None and port == dns_port:
+        raise UsageError(f"--port and --dns-port are both {port}; both use TCP, so give two.")
     kind: Egress = "deny" if egress == "deny" else "allow"
     return AgentConfig(
         bind=bind,
@@ -145,17 +150,18 @@ def up_command(
     host: Host = None,
 ) -> None:
     """Start the agent, building its image first where needed."""
-
-    async def work(engine: Engine, choice: engines.Choice) -> None:
+    with _guard():
         config = _config(bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress)
         wish = up.Wish(config, port, dns_port, base_image, wheels, docker_socket)
+
+    async def work(engine: Engine, choice: engines.Choice) -> None:
         result, got = await up.up(engine, wish, state.default_file())
         if json_:
             summary.as_json(choice, result, got)
         else:
             await summary.as_text(choice, result, got)
 
-    _with_engine(ctx, context, host, work, undone="; what this call had created is removed")
+    _with_engine(ctx, context, host, work, undone="; `dconnect down` removes what may be left")
 
 
 @app.command("down")
@@ -167,7 +173,8 @@ def down_command(
     host: Host = None,
 ) -> None:
     """Stop the agent and remove what is ours from the engine."""
-    _with_engine(ctx, context, host, lambda engine, _: down.down(engine, images=images))
+    undone = "; call it again to finish"
+    _with_engine(ctx, context, host, lambda engine, _: down.down(engine, images=images), undone)
 
 
 @app.command("status")
@@ -198,13 +205,14 @@ def env_command(
     host: Host = None,
 ) -> None:
     """Print proxy settings for eval."""
-
-    async def work(engine: Engine, _: engines.Choice) -> None:
-        _, config = await client.running(engine)
+    with _guard():
         known = {text: text for text in shells.SHELLS}
         if shell is not None and shell not in known:
             raise UsageError(f"--shell {shell!r} is none of {', '.join(shells.SHELLS)}.")
         chosen = known[shell] if shell else shells.detect(os.environ, windows=sys.platform == "win32")
+
+    async def work(engine: Engine, _choice: engines.Choice) -> None:
+        _, config = await client.running(engine)
         sys.stdout.write(shells.render(chosen, shells.settings(config)))
 
     _with_engine(ctx, context, host, work)
@@ -228,7 +236,7 @@ def logs_command(
                 sys.stdout.write(part)
                 sys.stdout.flush()
 
-    _with_engine(ctx, context, host, work)
+    _with_engine(ctx, context, host, work, undone=None if follow else "")
 
 
 @app.command("agent")
@@ -244,16 +252,12 @@ def agent_command(
     host: Host = None,
 ) -> None:
     """Run the agent here, in the foreground, where this machine reaches containers itself."""
-
-    def work() -> None:
+    with _guard():
         config = _config(bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress, embedded=True)
         choice = _choice(ctx, context, host)
+        if sys.platform != "linux":
+            raise UsageError("Only a Linux machine can reach containers itself; use `dconnect up` here.")
+        from dconnect.agent import supervisor  # noqa: PLC0415 - it needs what Windows has not
+
         code = supervisor.run(config, choice.url, address=config.bind, front_port=config.port, dns_port=config.dns_port)
         raise typer.Exit(code)
-
-    _guard(work)
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    app(prog_name="dconnect")

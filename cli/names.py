@@ -65,9 +65,10 @@ async def _all(config: AgentConfig, *, as_json: bool) -> None:
     if not containers:
         complain("dconnect: there are no containers on this engine.")
         return
-    console = Console(highlight=False)
+    # Names are data: neither [markup] nor the emoji :bed:, which is part of the address fd00:bed::1.
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=max(_NARROW, *(_width(item) for item in containers)))
+        console.width = max(_NARROW, *(_width(item) for item in containers))
     console.print(table(containers))
 
 

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def say(text: str = "") -> None:
@@ -25,14 +26,15 @@ def say_json(value: Any) -> None:
 
 def complain(text: str) -> None:
     """One line for the person, not the program."""
-    err.print(text, markup=False)
+    err.print(text)
 
 
 class Progress:
-    """A status line while something takes long; silent where stderr is no terminal."""
+    """What is being done: one changing line in a terminal, elsewhere a line for each step."""
 
     def __init__(self) -> None:
         self._status: Status | None = None
+        self._step = ""
 
     def __enter__(self) -> Self:
         if err.is_terminal:
@@ -47,6 +49,11 @@ class Progress:
             self._status.stop()
 
     def __call__(self, text: str) -> None:
-        """Show what is being done now."""
+        """Show what is being done now; what follows a colon is detail, for a line that can change."""
         if self._status is not None:
-            self._status.update(text)
+            self._status.update(Text(text))
+            return
+        step = text.rpartition(": ")[0] or text
+        if step != self._step:
+            complain(step)
+        self._step = step

@@ -35,7 +35,7 @@ def candidates(asked: int | None, remembered: int | None, default: int) -> list[
 
 def taken(reason: str, front: int, dns: int) -> Literal["front", "dns"] | None:
     """Which of our ports the engine found taken; None if it refused for another reason."""
-    if not any(words in reason for words in _TAKEN):
+    if not any(words in reason.lower() for words in _TAKEN):  # Docker Desktop begins with a capital
         return None
     # The first address:port is the host's; later ones are the container's. Protocol tells when the numbers do not.
     for match in re.finditer(r"[\d.\]*]:(\d{1,5})\b", reason):

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from dconnect.core.config import AgentConfig
 
-Shell = Literal["bash", "zsh", "fish", "powershell", "cmd"]
+Shell = Literal["sh", "bash", "zsh", "fish", "powershell", "cmd"]
 SHELLS: tuple[Shell, ...] = get_args(Shell)
 NO_PROXY = "localhost,127.0.0.1,::1"
 
@@ -25,7 +25,7 @@ def detect(environ: Mapping[str, str], *, windows: bool) -> Shell:
     for shell in SHELLS:
         if name == shell:
             return shell
-    return "powershell" if windows or name == "pwsh" else "bash"
+    return "powershell" if windows or name == "pwsh" else "sh"
 
 
 def settings(config: AgentConfig) -> dict[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 MAX_ENGINES = 64
 """Bound of the file; the engine used longest ago goes first."""
+_VALID = range(1, 65536)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,11 @@ def recall(file: Path, engine_id: str) -> Ports | None:
     """The ports last used on an engine, if any."""
     try:
         entry = _load(file)[engine_id]
-        return Ports(int(entry["port"]), int(entry["dns_port"]))
-    except (KeyError, TypeError, ValueError):
+        front, dns = entry["port"], entry["dns_port"]
+    except (KeyError, TypeError):
         return None
+    # People edit files: a port that is none would be refused later as if it had been asked for.
+    return Ports(front, dns) if all(port in _VALID for port in (front, dns)) else None
 
 
 def remember(file: Path, engine_id: str, ports: Ports) -> None:

@@ -7,8 +7,8 @@
           │
     wait until it answers from here ─► remember the ports ─► say what to do next
 
-Failure or Ctrl-C at any step removes what this call created; an old agent is given up only
-once the image of the new one exists.
+Failure or Ctrl-C at any step removes what this call created, and the error says so; an old
+agent is given up only once the image of the new one exists.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from dconnect.cli.down import clear
 from dconnect.cli.output import Progress
 from dconnect.cli.ports import candidates, taken
 from dconnect.core.config import DNS_PORT, FRONT_DOOR_PORT, AgentConfig
-from dconnect.core.errors import DconnectError
-from dconnect.core.tasks import Tasks
+from dconnect.core.errors import DconnectError, Interrupted
 
 Result = Literal["started", "replaced", "already running"]
+
+GIVE_UP_S = 2
+"""For an agent that nobody uses yet; one that has not come to its signal handlers would outwait Docker's ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +58,62 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
     Raises: DconnectError; then nothing of this call is left on the engine.
     """
     with Progress() as progress:
-        progress(f"asking {engine.name}")
-        info = await engine.ping()
-        if info.os and info.os != "linux":
-            raise DconnectError(f"The engine {engine.name} runs {info.os} containers; dconnect needs Linux containers.")
-        recipe = image.recipe(wish.base_image, wish.wheels)
-        old = await client.find(engine)
-        same = _same(old, wish, recipe.tag) if old is not None else None
-        if old is not None and same is not None and await handshake.healthy(str(old["Id"]), same):
-            return "already running", same
-        await image.ensure(engine, recipe, progress)
-        progress("starting the agent")
-        await clear(engine)
         try:
-            container_id, config = await _start(engine, wish, info, recipe.tag, state_file)
+            ground = await _prepare(engine, wish, progress)
+        except asyncio.CancelledError:
+            raise Interrupted("interrupted; nothing was changed.") from None
+        if ground.same is not None:
+            return "already running", ground.same
+        progress("starting the agent")
+        try:
+            await clear(engine)
+            container_id, config = await _start(engine, wish, ground, state_file)
             progress(f"waiting for the agent at {config.reach}:{config.port}")
             await handshake.wait(engine, container_id, config)
+        except asyncio.CancelledError:
+            progress("cleaning up")
+            raise await _interrupted(engine) from None
         except BaseException:
             with suppress(DconnectError):  # the first error is the one to tell
-                await clear(engine)
+                await clear(engine, GIVE_UP_S)
             raise
-    state.remember(state_file, info.engine_id, state.Ports(config.port, config.dns_port))
-    return "started" if old is None else "replaced", config
+    state.remember(state_file, ground.info.engine_id, state.Ports(config.port, config.dns_port))
+    return "replaced" if ground.occupied else "started", config
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What ``up`` finds, and the image it builds there; no agent is touched up to here."""
+
+    info: EngineInfo
+    tag: str
+    occupied: bool
+    """Whether there is an agent."""
+    same: AgentConfig | None
+    """That agent's configuration, if it is all that was wished and answers."""
+
+
+async def _prepare(engine: Engine, wish: Wish, progress: Progress) -> _Ground:
+    progress(f"asking {engine.name}")
+    info = await engine.ping()
+    if info.os and info.os != "linux":
+        raise DconnectError(f"The engine {engine.name} runs {info.os} containers; dconnect needs Linux containers.")
+    recipe = image.recipe(wish.base_image, wish.wheels)
+    old = await client.find(engine)
+    same = _same(old, wish, recipe.tag) if old is not None else None
+    if old is not None and same is not None and await handshake.healthy(str(old["Id"]), same):
+        return _Ground(info, recipe.tag, occupied=True, same=same)
+    await image.ensure(engine, recipe, progress)
+    return _Ground(info, recipe.tag, occupied=old is not None, same=None)
+
+
+async def _interrupted(engine: Engine) -> Interrupted:
+    """Clean up, and the error that says how that went."""
+    try:
+        await clear(engine, GIVE_UP_S)
+    except DconnectError as error:
+        return Interrupted(f"interrupted, and cleaning up failed; `dconnect down` removes what is left. {error}")
+    return Interrupted("interrupted; what was begun is removed, and no agent runs.")
 
 
 def _same(old: dict[str, Any], wish: Wish, tag: str) -> AgentConfig | None:
@@ -93,16 +129,16 @@ def _same(old: dict[str, Any], wish: Wish, tag: str) -> AgentConfig | None:
     return has if wish.docker_socket in (None, *sockets) else None
 
 
-async def _start(engine: Engine, wish: Wish, info: EngineInfo, tag: str, state_file: Path) -> tuple[str, AgentConfig]:
+async def _start(engine: Engine, wish: Wish, ground: _Ground, state_file: Path) -> tuple[str, AgentConfig]:
     """Create and start the agent on the first ports and with the first socket path that the engine accepts."""
-    known = state.recall(state_file, info.engine_id)
+    known = state.recall(state_file, ground.info.engine_id)
     fronts = candidates(wish.port, known.front if known else None, FRONT_DOOR_PORT)
     dnses = candidates(wish.dns_port, known.dns if known else None, DNS_PORT)
-    paths = [wish.docker_socket] if wish.docker_socket else list(_socket_paths(engine.url, info))
+    paths = [wish.docker_socket] if wish.docker_socket else list(_socket_paths(engine.url, ground.info))
     tried = paths.copy()
     while True:
         config = dataclasses.replace(wish.config, port=fronts[0], dns_port=dnses[0])
-        body = container.body(config, image=tag, version=image.version(), docker_socket=paths[0])
+        body = container.body(config, image=ground.tag, version=image.version(), docker_socket=paths[0])
         try:
             return await _create_and_start(engine, body), config
         except EngineRefused as error:
@@ -131,15 +167,19 @@ def _next(ports: list[int], wish: Wish, option: str) -> None:
 
 
 async def _create_and_start(engine: Engine, body: dict[str, Any]) -> str:
-    """Create, then start; a cancelled creation is waited for, so that it can be removed."""
-    creation = Tasks().start(engine.create(AGENT_NAME, body), "create agent")
+    """Create, then start; when cancelled, only once that is done, so that all of it can be removed."""
+
+    async def both() -> str:
+        container_id = await engine.create(AGENT_NAME, body)
+        await engine.start(container_id)
+        return container_id
+
+    making = asyncio.ensure_future(both())
     try:
-        container_id = str(await asyncio.shield(creation))
+        return await asyncio.shield(making)
     except asyncio.CancelledError:
-        await asyncio.wait({creation})
+        await asyncio.gather(making, return_exceptions=True)
         raise
-    await engine.start(container_id)
-    return container_id
 
 
 def _socket_paths(url: str, info: EngineInfo) -> Iterator[str]:

@@ -5,6 +5,7 @@
     ├── NotRunning                exit 3   there is no agent on this engine
     ├── EngineUnreachable         exit 4   no Docker engine answered
     ├── NameUnknown               exit 5   no container has that name
+    ├── Interrupted               exit 130 the user pressed Ctrl-C
     ├── MalformedMessage                   the peer broke its protocol
     └── DialError                          a destination was not reached (see ``failure``)
 
@@ -47,6 +48,12 @@ class NameUnknown(DconnectError):
     """No container has this name."""
 
     exit_code = 5
+
+
+class Interrupted(DconnectError):
+    """The user pressed Ctrl-C; the sentence says what became of what was begun."""
+
+    exit_code = 130  # 128 + SIGINT, as shells have it
 
 
 class MalformedMessage(DconnectError):

@@ -1,0 +1,294 @@
+"""Each command at the keyboard: what stands on stdout, what on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dconnect.cli.main import app
+from kit.docker_engine import DockerEngine
+from typer.testing import CliRunner, Result
+
+PROGRAM = Path(sys.executable).with_name("dconnect")
+
+
+def dconnect(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+def container(name: str, address: str = "172.18.0.2", **others: Any) -> dict[str, Any]:
+    endpoint = {"network": "shop_front", "ipv4": address, "ipv6": None}
+    names = [name, f"{name}.docker"]
+    return {"name": name, "state": "running", "names": names, "endpoints": [endpoint], "ports": ["80/tcp"], **others}
+
+
+@pytest.fixture
+def agent(engine: DockerEngine) -> DockerEngine:
+    """The engine with an agent on it."""
+    engine.names = [container("web"), container("db", "172.18.0.3", ports=["5432/tcp"])]
+    result = dconnect("up", "--port", free_port(), "--dns-port", free_port())
+    assert result.exit_code == 0, result.stderr
+    return engine
+
+
+def port_of(engine: DockerEngine) -> str:
+    text: str = engine.containers["dconnect"]["HostConfig"]["PortBindings"]["1080/tcp"][0]["HostPort"]
+    return text
+
+
+# -- without an engine or an agent --------------------------------------------------------------
+
+
+def test_the_version_is_the_installed_package_s() -> None:
+    result = dconnect("--version")
+    assert (result.exit_code, result.stdout) == (0, f"dconnect {version('dconnect')}\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--nonsense",
+        "up --nonsense",
+        "nonsense",
+        "up --port 0",
+        "up --port 65536",
+        "up --port x",
+        "up --egress maybe",
+        "up --bind localhost",
+        "up --suffix -x-",
+        "up --port 2000 --dns-port 2000",
+        "env --shell tcsh",
+        "logs --tail -1",
+        "status --context a --host b",
+        "status --context nowhere",
+        "status --host npipe:////./pipe/docker_engine",
+        "status --host gopher://x",
+    ],
+)
+@pytest.mark.usefixtures("home")
+def test_what_cannot_be_carried_out_as_written_ends_with_2_even_without_an_engine(words: str) -> None:
+    result = dconnect(*words.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "dns", "dns web", "env", "logs"])
+def test_no_engine_ends_with_4_and_the_reason(command: str, home: Path) -> None:
+    result = dconnect("--host", f"unix://{home}/none.sock", *command.split())
+    assert (result.exit_code, result.stdout) == (4, "")
+    expected = f"No Docker engine answers at unix://{home}/none.sock: there is no such socket; is the engine running?"
+    assert result.stderr.splitlines()[-1] == f"dconnect: {expected}"
+
+
+def test_an_engine_that_has_gone_leaves_a_socket_where_nothing_listens(home: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(home / "old.sock"))
+    result = dconnect("down", "--host", f"unix://{home}/old.sock")
+    assert result.exit_code == 4
+    assert "nothing listens there" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root can become somebody who may not use the socket.")
+def test_a_socket_without_permission_ends_with_4_and_names_the_group(engine: DockerEngine) -> None:
+    engine.socket.chmod(0o600)
+    assert dconnect("status").exit_code == 3  # loads all that it loads late, which nobody else might read
+    os.seteuid(65534)
+    try:
+        result = dconnect("status")
+    finally:
+        os.seteuid(0)
+    assert result.exit_code == 4
+    why = "permission denied; may this user use Docker (group docker)?"
+    assert result.stderr == f"dconnect: No Docker engine answers at {engine.url}: {why}\n"
+
+
+@pytest.mark.parametrize("command", ["status", "status --json", "dns", "dns web --json", "env", "logs"])
+def test_without_an_agent_a_command_that_needs_it_ends_with_3(command: str, engine: DockerEngine) -> None:
+    result = dconnect(*command.split())
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == "dconnect: dconnect is not running on DOCKER_HOST; start it with `dconnect up`.\n"
+    assert engine.containers == {}
+
+
+def test_a_container_of_our_name_that_is_not_ours_is_left_alone(engine: DockerEngine) -> None:
+    theirs = {"Id": "ab" * 32, "Config": {"Image": "x", "Labels": None}, "State": {"Running": True}}
+    engine.containers["dconnect"] = theirs
+    for command in ("up", "status"):
+        result = dconnect(command)
+        assert result.exit_code == 1
+        assert "A container named dconnect on DOCKER_HOST is not ours; rename or remove it" in result.stderr
+    assert engine.containers == {"dconnect": theirs}
+
+
+def test_down_with_nothing_up_is_no_error(engine: DockerEngine) -> None:
+    result = dconnect("down")
+    assert (result.exit_code, result.stdout) == (0, "dconnect was not running on DOCKER_HOST.\n")
+    assert not [line for line in engine.requests if not line.startswith("GET ")]
+
+
+def test_the_engine_s_options_stand_before_or_after_the_command(engine: DockerEngine, home: Path) -> None:
+    wrong = f"unix://{home}/none.sock"
+    assert dconnect("--host", engine.url, "down").stdout.startswith("dconnect was not running on --host")
+    assert dconnect("down", "-H", engine.url).exit_code == 0
+    assert dconnect("-H", wrong, "down", "-H", engine.url).exit_code == 0
+
+
+# -- with an agent ---------------------------------------------------------------------------------
+
+
+def test_status_tells_each_matter_on_a_line(agent: DockerEngine) -> None:
+    result = dconnect("status")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        f"agent       0.1.0 on DOCKER_HOST ({agent.url})",
+        "engine      20.10.24, API 1.41, connected",
+        f"front door  127.0.0.1:{port_of(agent)} (SOCKS5, HTTP proxy)",
+        f"DNS         127.0.0.1:{recalled_dns_port(agent)} for docker, docker.test",
+        "egress      allow",
+        "strategy    engine-netns: Sockets reach.",
+        "dialer      running",
+        "inventory   2 containers on 3 networks, confirmed 2 s ago",
+        "worker      pid 7: 1 open, 20 accepted, 3 failed",
+    ]
+
+
+def recalled_dns_port(engine: DockerEngine) -> str:
+    text: str = engine.containers["dconnect"]["HostConfig"]["PortBindings"]["1053/udp"][0]["HostPort"]
+    return text
+
+
+def test_status_json_is_json_and_nothing_else(agent: DockerEngine) -> None:
+    result = dconnect("status", "--json")
+    assert result.stderr == ""
+    endpoint = json.loads(result.stdout)["endpoint"]
+    assert (endpoint["host"], endpoint["url"], endpoint["port"]) == ("DOCKER_HOST", agent.url, int(port_of(agent)))
+
+
+@pytest.mark.usefixtures("agent")
+def test_dns_with_one_name_prints_its_addresses_alone() -> None:
+    result = dconnect("dns", "web.docker")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "172.18.0.2\n", "")
+
+
+@pytest.mark.usefixtures("agent")
+def test_dns_with_several_names_prints_each_with_its_addresses() -> None:
+    assert dconnect("dns", "web", "db").stdout == "web  172.18.0.2\ndb  172.18.0.3\n"
+
+
+@pytest.mark.usefixtures("agent")
+def test_dns_with_an_unknown_name_ends_with_5_after_the_known_ones() -> None:
+    result = dconnect("dns", "nope", "web", "neither")
+    assert (result.exit_code, result.stdout) == (5, "web  172.18.0.2\n")
+    assert result.stderr == "dconnect: No container is called nope.\ndconnect: No container is called neither.\n"
+    assert dconnect("dns", "nope").exit_code == 5
+
+
+@pytest.mark.usefixtures("agent")
+def test_dns_json_is_json_and_nothing_else_also_when_a_name_is_unknown() -> None:
+    result = dconnect("dns", "--json", "web", "nope")
+    assert result.exit_code == 5
+    assert json.loads(result.stdout) == [{"name": "web", "addresses": ["172.18.0.2"], "containers": ["web"]}]
+    table = dconnect("dns", "--json")
+    assert [each["name"] for each in json.loads(table.stdout)["containers"]] == ["web", "db"]
+    assert table.stderr == ""
+
+
+@pytest.mark.usefixtures("agent")
+def test_the_table_has_no_control_sequences_where_stdout_is_no_terminal() -> None:
+    result = dconnect("dns")
+    assert result.exit_code == 0
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["CONTAINER", "STATE", "NAMES", "ADDRESSES", "PORTS"],
+        ["db", "running", "db", "172.18.0.3", "(shop_front)", "5432/tcp"],
+        ["db.docker"],
+        ["web", "running", "web", "172.18.0.2", "(shop_front)", "80/tcp"],
+        ["web.docker"],
+    ]
+    assert "\x1b" not in result.stdout
+
+
+def test_addresses_and_names_are_printed_as_they_are(agent: DockerEngine) -> None:
+    endpoint = {"network": "[red]net", "ipv4": None, "ipv6": "fd00:a:bed::b:1"}  # :a: and :bed: are emoji to rich
+    agent.names = [container("odd", endpoints=[endpoint], ports=[])]
+    assert "fd00:a:bed::b:1 ([red]net)" in dconnect("dns").stdout
+
+
+def test_a_long_row_is_not_folded_where_stdout_is_no_terminal(agent: DockerEngine) -> None:
+    agent.names = [container("n" * 120, ports=[f"{port}/tcp" for port in range(9000, 9030)])]
+    rows = dconnect("dns").stdout.splitlines()
+    assert len(rows) == 3
+    assert "9000/tcp" in rows[1]
+    assert "9029/tcp" in rows[1]
+
+
+def test_an_engine_without_containers_is_told_on_stderr(agent: DockerEngine) -> None:
+    agent.names = []
+    result = dconnect("dns")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "dconnect: there are no containers on this engine.\n"
+
+
+@pytest.mark.usefixtures("agent")
+def test_env_is_the_shell_s_own_language(agent: DockerEngine) -> None:
+    door = f"127.0.0.1:{port_of(agent)}"
+    assert f"export ALL_PROXY=socks5h://{door}\n" in dconnect("env", "--shell", "sh").stdout
+    assert f"set HTTP_PROXY=http://{door}\n" in dconnect("env", "--shell", "cmd").stdout
+
+
+def test_logs_are_printed_as_they_are(agent: DockerEngine) -> None:
+    agent.log = "eins\nzwei ü [bold]\n".encode()
+    result = dconnect("logs")
+    assert (result.exit_code, result.stdout) == (0, "eins\nzwei ü [bold]\n")
+
+
+def test_an_agent_that_does_not_answer_is_told_with_what_to_do(agent: DockerEngine) -> None:
+    agent.containers["dconnect"]["Config"]["Labels"]["dev.dconnect.config"] = json.dumps({"port": int(free_port())})
+    result = dconnect("status")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "The agent runs, but does not answer at http://127.0.0.1:" in result.stderr
+    assert "see `dconnect logs`" in result.stderr
+
+
+def test_down_removes_containers_and_volume_and_leaves_the_image(agent: DockerEngine) -> None:
+    result = dconnect("down")
+    assert (result.exit_code, result.stdout) == (0, "dconnect is down on DOCKER_HOST.\n")
+    assert (agent.containers, agent.volumes, agent.leftovers) == ({}, set(), [])
+    assert len(agent.images) == 1
+
+
+def test_down_image_removes_the_image_too(agent: DockerEngine) -> None:
+    (tag,) = agent.images
+    result = dconnect("down", "--image")
+    assert result.stdout == f"dconnect is down on DOCKER_HOST.\nRemoved the image {tag}.\n"
+    assert agent.images == {}
+
+
+# -- pipes and signals -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["dns", "dns --json", "status", "env", "logs"])
+def test_a_reader_that_has_what_it_wants_is_no_reason_for_a_traceback(command: str, agent: DockerEngine) -> None:
+    agent.log = b"x" * 1000
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write) as stdout:
+        result = subprocess.run([PROGRAM, *command.split()], stdout=stdout, stderr=subprocess.PIPE, check=False)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
+def test_the_command_line_loads_without_what_only_unix_has() -> None:
+    missing = ("resource", "fcntl", "pwd", "grp", "termios", "uvloop")
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); import dconnect.cli.main"
+    subprocess.run([sys.executable, "-c", code], check=True)
