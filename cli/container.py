@@ -3,6 +3,8 @@
 network    default bridge: a user-defined one would put nat rules, and so conntrack, into the agent's own namespace
 mounts     as Mounts, not Binds: a wrong path is refused instead of created as a directory
 rights     no capability, read-only root, no new privileges; uid 0 only because the engine's socket wants it
+restart    always: with unless-stopped, an engine that crashed ends us as an orphan, takes that for the user's stop,
+           and leaves us so (seen with 20.10)
 userns     the engine's own, so that the agent may open the engine's socket and shares file ids with the dialer
 SELinux    label=disable, else the engine's socket is out of reach
 nofile     not set here: an engine refuses more than its own hard limit, so the supervisor raises soft to hard
@@ -68,7 +70,7 @@ def body(config: AgentConfig, *, image: str, version: str, docker_socket: str) -
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges", "label=disable"],
             "UsernsMode": "host",
-            "RestartPolicy": {"Name": "unless-stopped"},
+            "RestartPolicy": {"Name": "always"},
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "5m", "max-file": "2"}},
         },
     }

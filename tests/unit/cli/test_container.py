@@ -50,7 +50,7 @@ def test_ports_are_published_on_the_bind_address_and_nowhere_else() -> None:
 
 
 def test_the_agent_comes_back_with_the_engine_and_its_log_is_bounded() -> None:
-    assert HOST["RestartPolicy"] == {"Name": "unless-stopped"}
+    assert HOST["RestartPolicy"] == {"Name": "always"}
     assert HOST["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "5m", "max-file": "2"}}
 
 
