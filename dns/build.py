@@ -146,7 +146,7 @@ def _by_address(containers: Iterable[Container], names: Space) -> dict[IPAddress
             for text in (endpoint.ipv4, endpoint.ipv6):
                 address = _address(text) if text else None
                 if address is not None:
-                    found[address] = (*found.get(address, ()), name if usable else container.short_id)
+                    found[address] = tuple(sorted((*found.get(address, ()), name if usable else container.short_id)))
     return found
 
 

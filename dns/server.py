@@ -110,7 +110,8 @@ class _Client(asyncio.Protocol):
         self._last = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._turn: asyncio.Handle | None = None
-        self._writable = True
+        self.writable = True
+        """False while the client does not read what it asked for; nothing is answered then."""
         self._ended = False
 
     # -- what the transport calls ------------------------------------------------------------
@@ -137,15 +138,15 @@ class _Client(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep our side open while queries wait for their turn."""
         self._ended = True
-        return self._turn is not None or not self._writable
+        return self._turn is not None or not self.writable
 
     def pause_writing(self) -> None:
-        self._writable = False
+        self.writable = False
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._writable = True
+        self.writable = True
         self._answer()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -193,10 +194,10 @@ class _Client(asyncio.Protocol):
         if answers:
             self._touch()
             transport.write(b"".join(answers))  # may call pause_writing
-        if self._turn is not None and not self._writable:
+        if self._turn is not None and not self.writable:
             self._turn.cancel()
             self._turn = None  # resume_writing goes on
-        if self._turn is not None or not self._writable:
+        if self._turn is not None or not self.writable:
             transport.pause_reading()
         elif self._ended:
             self.close()
