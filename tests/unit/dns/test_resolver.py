@@ -1,36 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
-from ipaddress import ip_address
 
-from dconnect.core.inventory import Container
 from dconnect.core.limits import DNS_CACHE_PASSING
-from dconnect.dns import Resolver, Zone, build
+from dconnect.dns import Resolver
 from dnslib import QTYPE, RCODE, DNSRecord
-from kit.inventories import container, endpoint, inventory, network
-
-
-def zone(*containers: Container) -> Zone:
-    networks = [network("n", "10.0.0.0/8")]
-    return build(inventory(containers, networks), ("docker", "docker.test"), [ip_address("127.0.0.1")])
-
-
-def serving(*containers: Container) -> Resolver:
-    resolver = Resolver()
-    resolver.publish(zone(*containers))
-    return resolver
-
-
-def query(name: str, qtype: str = "A", ident: int = 0x1234) -> bytes:
-    record = DNSRecord.question(name, qtype)
-    record.header.id = ident
-    return bytes(record.pack())
-
-
-def asked(resolver: Resolver, message: bytes, *, stream: bool = False) -> DNSRecord:
-    answer = resolver.respond(message, stream=stream)
-    assert answer is not None
-    return DNSRecord.parse(answer)
+from kit.dns import asked, query, serving, zone
+from kit.inventories import container, endpoint
 
 
 def addresses(resolver: Resolver, name: str, qtype: str = "A") -> list[str]:
