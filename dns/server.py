@@ -100,7 +100,11 @@ class DnsServer:
 
 
 class _Client(asyncio.Protocol):
-    """One TCP connection: queries in, answers out, in order."""
+    """One TCP connection: queries in, answers out, in order.
+
+    Reading pauses while queries wait for their turn or answers for the client, so the buffer never holds more than
+    one read and a part of a query, and a FIN is seen only when everything before it has been answered.
+    """
 
     def __init__(self, server: DnsServer) -> None:
         self._server = server
@@ -112,7 +116,6 @@ class _Client(asyncio.Protocol):
         self._turn: asyncio.Handle | None = None
         self.writable = True
         """False while the client does not read what it asked for; nothing is answered then."""
-        self._ended = False
 
     # -- what the transport calls ------------------------------------------------------------
 
@@ -134,11 +137,6 @@ class _Client(asyncio.Protocol):
             return
         self._buffer += data
         self._answer()
-
-    def eof_received(self) -> bool:
-        """Keep our side open while queries wait for their turn."""
-        self._ended = True
-        return self._turn is not None or not self.writable
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -167,14 +165,12 @@ class _Client(asyncio.Protocol):
 
     def _answer(self) -> None:
         """Answer whole queries in the buffer, up to a bound; then let others run."""
+        self._turn = None
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
         answers: list[bytes] = []
-        for _ in range(DNS_QUERIES_PER_TURN):
+        while len(answers) < DNS_QUERIES_PER_TURN:
             try:
                 taken = parse_frame(self._buffer)
             except MalformedMessage:
@@ -189,18 +185,14 @@ class _Client(asyncio.Protocol):
                 self._finish(answers)
                 return
             answers.append(frame(answer))
-        else:
-            self._turn = self._loop.call_soon(self._answer)
         if answers:
             self._touch()
             transport.write(b"".join(answers))  # may call pause_writing
-        if self._turn is not None and not self.writable:
-            self._turn.cancel()
-            self._turn = None  # resume_writing goes on
-        if self._turn is not None or not self.writable:
+        if not self.writable:
+            return  # resume_writing goes on
+        if len(answers) == DNS_QUERIES_PER_TURN:
             transport.pause_reading()
-        elif self._ended:
-            self.close()
+            self._turn = self._loop.call_soon(self._answer)
         else:
             transport.resume_reading()
 

@@ -233,6 +233,8 @@ def test_a_client_that_does_not_read_is_not_answered_without_end(run: Run) -> No
             for _ in range(1000):
                 await asyncio.sleep(0)
             answered = served.resolver.counters.queries
+            assert client._transport is not None
+            assert client._transport.get_write_buffer_size() < 300_000  # high water and one turn's answers
             for _ in range(1000):
                 await asyncio.sleep(0)
             assert served.resolver.counters.queries == answered < count
