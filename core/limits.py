@@ -84,7 +84,7 @@ LOOKUPS_IN_FLIGHT = 32
 """Names outside Docker looked up at once by one worker: each takes a thread."""
 
 DNS_UDP_BYTES = 1232
-"""Largest UDP answer: fits IPv6's least MTU of 1280 (RFC 9715 §3.2), so it is never fragmented."""
+"""Largest UDP answer: fits IPv6's least MTU of 1280, so it is never fragmented (DNS Flag Day 2020)."""
 
 DNS_QUERY_BYTES = 4096
 """Largest query: a name has at most 255 bytes; the rest leaves room for options nobody sends."""

@@ -50,7 +50,7 @@ def build(inventory: Inventory, suffixes: tuple[str, ...], agent_addresses: Sequ
         whole = Entry((container,), places.addresses(container.endpoints))
         for name, kind, network_id, absolute in claims(container, longest_first):
             entry = whole
-            if network_id:
+            if network_id and len(container.endpoints) > 1:
                 on = [endpoint for endpoint in container.endpoints if endpoint.network_id == network_id]
                 entry = Entry((container,), places.addresses(on))
             (domains if absolute else names).add(name, kind, entry)
@@ -146,7 +146,7 @@ def _by_address(containers: Iterable[Container], names: Space) -> dict[IPAddress
             for text in (endpoint.ipv4, endpoint.ipv6):
                 address = _address(text) if text else None
                 if address is not None:
-                    found[address] = (*found.get(address, ()), name if usable else container.short_id)
+                    found[address] = tuple(sorted((*found.get(address, ()), name if usable else container.short_id)))
     return found
 
 

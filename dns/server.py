@@ -100,7 +100,11 @@ class DnsServer:
 
 
 class _Client(asyncio.Protocol):
-    """One TCP connection: queries in, answers out, in order."""
+    """One TCP connection: queries in, answers out, in order.
+
+    Reading pauses while queries wait for their turn or answers for the client, so the buffer never holds more than
+    one read and a part of a query, and a FIN is seen only when everything before it has been answered.
+    """
 
     def __init__(self, server: DnsServer) -> None:
         self._server = server
@@ -110,8 +114,8 @@ class _Client(asyncio.Protocol):
         self._last = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._turn: asyncio.Handle | None = None
-        self._writable = True
-        self._ended = False
+        self.writable = True
+        """False while the client does not read what it asked for; nothing is answered then."""
 
     # -- what the transport calls ------------------------------------------------------------
 
@@ -134,18 +138,13 @@ class _Client(asyncio.Protocol):
         self._buffer += data
         self._answer()
 
-    def eof_received(self) -> bool:
-        """Keep our side open while queries wait for their turn."""
-        self._ended = True
-        return self._turn is not None or not self._writable
-
     def pause_writing(self) -> None:
-        self._writable = False
+        self.writable = False
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._writable = True
+        self.writable = True
         self._answer()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -166,14 +165,12 @@ class _Client(asyncio.Protocol):
 
     def _answer(self) -> None:
         """Answer whole queries in the buffer, up to a bound; then let others run."""
+        self._turn = None
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
         answers: list[bytes] = []
-        for _ in range(DNS_QUERIES_PER_TURN):
+        while len(answers) < DNS_QUERIES_PER_TURN:
             try:
                 taken = parse_frame(self._buffer)
             except MalformedMessage:
@@ -188,18 +185,14 @@ class _Client(asyncio.Protocol):
                 self._finish(answers)
                 return
             answers.append(frame(answer))
-        else:
-            self._turn = self._loop.call_soon(self._answer)
         if answers:
             self._touch()
             transport.write(b"".join(answers))  # may call pause_writing
-        if self._turn is not None and not self._writable:
-            self._turn.cancel()
-            self._turn = None  # resume_writing goes on
-        if self._turn is not None or not self._writable:
+        if not self.writable:
+            return  # resume_writing goes on
+        if len(answers) == DNS_QUERIES_PER_TURN:
             transport.pause_reading()
-        elif self._ended:
-            self.close()
+            self._turn = self._loop.call_soon(self._answer)
         else:
             transport.resume_reading()
 

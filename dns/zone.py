@@ -154,11 +154,10 @@ class Space:
 
     def changed(self, other: Space) -> set[str]:
         """Names whose records differ."""
-        return {
-            *_differing(self.entries, other.entries),
-            *_differing(other.entries, self.entries),
-            *(self.inner ^ other.inner),
-        }
+        theirs = other.entries
+        differing = {name for name, entry in self.entries.items() if _differ(entry, theirs.get(name))}
+        differing.update(name for name in theirs.keys() - self.entries.keys() if theirs[name].exists)
+        return differing | (self.inner ^ other.inner)
 
 
 def parents(name: str) -> Iterator[str]:
@@ -169,16 +168,11 @@ def parents(name: str) -> Iterator[str]:
         dot = name.find(".", dot + 1)
 
 
-def _differing(one: Mapping[str, Entry], two: Mapping[str, Entry]) -> Iterator[str]:
-    """Names of the first table that DNS would answer otherwise from the second."""
-    for name, entry in one.items():
-        there = two.get(name)
-        if there is entry or (
-            there is not None and there.addresses == entry.addresses and there.exists == entry.exists
-        ):
-            continue
-        if entry.exists or (there is not None and there.exists):
-            yield name
+def _differ(one: Entry, two: Entry | None) -> bool:
+    """Whether DNS answers otherwise from one than from the other."""
+    if two is None:
+        return one.exists
+    return one.exists != two.exists or (one.exists and one.addresses != two.addresses)
 
 
 @dataclass(frozen=True, slots=True)

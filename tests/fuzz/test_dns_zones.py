@@ -1,0 +1,80 @@
+"""Random inventories one after the other: what the cache kept must be what a fresh resolver would say."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from dconnect.core.inventory import Container, State
+from dconnect.dns import Found, Resolver, Zone, build
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit.dns import NETWORKS, query
+from kit.inventories import container, endpoint, inventory
+
+NAMES = ["web", "db", "api", "n", "shop", "a.b"]
+names = st.sampled_from(NAMES)
+STATES: list[State] = ["running", "running", "running", "paused", "exited"]
+DOMAINS = ["", "api.docker", "*.api.docker", "x.api.docker", "web.example", "*.example,web.example", "b.docker.test"]
+ASKED = [
+    *(f"{name}.{suffix}" for name in NAMES for suffix in ("docker", "docker.test", "n.docker", "shop.docker")),
+    *("1.web.shop.docker", "b.docker", "x.api.docker", "y.x.api.docker", "web.example", "y.example", "docker"),
+    *(ip_address(f"10.0.0.{number}").reverse_pointer for number in range(1, 5)),
+    *("0.0.10.in-addr.arpa", "10.in-addr.arpa", ip_address("fd00::1").reverse_pointer),
+]
+QUERIES = [query(name, qtype) for name in ASKED for qtype in ("A", "AAAA", "PTR", "SOA")]
+
+
+@st.composite
+def containers(draw: st.DrawFn) -> Container:
+    number = draw(st.integers(1, 4))
+    ipv6 = draw(st.sampled_from([None, f"fd00::{number}"]))
+    alias = draw(st.lists(names, max_size=1))
+    places = [endpoint("n", f"10.0.0.{number}", ipv6, *alias), endpoint("m", f"10.1.0.{number}")]
+    service = draw(st.sampled_from(["", "1.web.shop", "2.web.shop", "1.web.blog", "1.db.shop", "1.shop.n"]))
+    return container(
+        draw(names),
+        *places[: draw(st.integers(0, 2))],
+        state=draw(st.sampled_from(STATES)),
+        service=service,
+        hostname=draw(st.sampled_from(["", *NAMES])),
+        domains=draw(st.sampled_from(DOMAINS)),
+    )
+
+
+@st.composite
+def zones(draw: st.DrawFn) -> Zone:
+    found = draw(st.lists(containers(), max_size=5, unique_by=lambda each: each.name))
+    known = draw(st.sampled_from([NETWORKS, NETWORKS[:1], ()]))
+    return build(inventory(found, known), ("docker", "docker.test"), [ip_address("127.0.0.1")])
+
+
+@given(st.lists(zones(), min_size=2, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_kept_answers_are_the_answers_of_the_zone_in_force(history: list[Zone]) -> None:
+    long_lived = Resolver()
+    for zone in history:
+        long_lived.publish(zone)
+        fresh = Resolver()
+        fresh.publish(zone)
+        for message in QUERIES:
+            expected = fresh.respond(message)
+            assert long_lived.respond(message) == expected
+            assert long_lived.respond(message) == expected  # now from the cache
+
+
+@given(zones())
+@settings(max_examples=150, deadline=None)
+def test_what_the_table_prints_resolves_to_its_container_alike_with_and_without_suffix(zone: Zone) -> None:
+    for row in zone.table():
+        for name in row.names:
+            found = zone.resolve(name.replace("*", "zzz"))
+            if isinstance(found, Found):
+                assert row.name in [each.name for each in found.containers]
+                if name.endswith(".docker"):
+                    bare, other = name.removesuffix(".docker"), name + ".test"
+                    same = [zone.resolve(each.replace("*", "zzz")) for each in (bare, other)]
+                    # An absolute label domain may be spelled like a bare name, and is stronger.
+                    assert same[1] == found
+                    assert same[0] == found or zone.domains.covers(bare.replace("*", "zzz")) is not None
+            else:
+                assert row.state not in ("running", "paused") or not any(each.ipv4 for each in row.endpoints)
