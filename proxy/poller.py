@@ -27,12 +27,13 @@ from typing import TypeAlias
 
 from dconnect.core.limits import EVENTS_PER_TURN
 
-READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+READ = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 HANGUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 ERROR = select.EPOLLERR
+URGENT = select.EPOLLPRI
 
-_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 _LISTEN = select.EPOLLIN | select.EPOLLEXCLUSIVE
 _RESET = struct.pack("ii", 1, 0)
 

@@ -20,14 +20,14 @@ import socket
 from collections.abc import Callable
 
 from dconnect.core.limits import RELAY_TURN_BYTES
-from dconnect.proxy.poller import ERROR, HANGUP, READ, WRITE, Channel, Poller
+from dconnect.proxy.poller import ERROR, HANGUP, READ, URGENT, WRITE, Channel, Poller
 from dconnect.proxy.relay.pipes import Conduit, PipePool
 
 
 class Direction:
     """Bytes from one socket to the other."""
 
-    __slots__ = ("conduit", "held", "moved", "shut", "sink", "source")
+    __slots__ = ("conduit", "held", "moved", "shut", "sink", "source", "urgent")
 
     def __init__(self, source: Channel, sink: Channel) -> None:
         self.source = source
@@ -36,6 +36,7 @@ class Direction:
         self.held = 0
         self.moved = 0
         self.shut = False
+        self.urgent = False
 
 
 class Relay:
@@ -81,6 +82,8 @@ class Relay:
 
     def _client_ready(self, mask: int) -> None:
         if mask & READ:
+            if mask & URGENT:
+                self._sees_urgent(self._up)
             self._pump(self._up, mask & HANGUP)
         if mask & WRITE and self._down.held:
             self._pump(self._down, HANGUP)
@@ -89,6 +92,8 @@ class Relay:
 
     def _upstream_ready(self, mask: int) -> None:
         if mask & READ:
+            if mask & URGENT:
+                self._sees_urgent(self._down)
             self._pump(self._down, mask & HANGUP)
         if mask & WRITE and self._up.held:
             self._pump(self._up, HANGUP)
@@ -101,13 +106,13 @@ class Relay:
             return
         conduit = direction.conduit or self._pool.borrow()
         direction.conduit = None
-        source, sink, held = direction.source.fd, direction.sink.fd, direction.held
+        sink, held = direction.sink.fd, direction.held
         filled = 0
         stop_at = direction.moved + RELAY_TURN_BYTES
         try:
             while True:
                 if not held:
-                    filled = held = conduit.fill(source)
+                    filled = held = self._fill(conduit, direction)
                     if not filled:
                         direction.shut = True
                         break
@@ -133,6 +138,29 @@ class Relay:
         self._pool.give_back(conduit)
         if direction.shut:
             self._finish(direction)
+
+    def _fill(self, conduit: Conduit, direction: Direction) -> int:
+        count = conduit.fill(direction.source.fd, urgent=direction.urgent)
+        if not count and self._sees_urgent(direction):
+            count = conduit.fill(direction.source.fd, urgent=True)
+        return count
+
+    @staticmethod
+    def _sees_urgent(direction: Direction) -> bool:
+        """Whether urgent data (telnet's Synch, FTP's ABOR) is new in the source; it then goes in line.
+
+        ``splice(2)`` stops before it as if the stream ended there, so from now on bytes are copied.
+        """
+        if direction.urgent:
+            return False
+        sock = direction.source.sock
+        try:
+            sock.recv(1, socket.MSG_OOB | socket.MSG_PEEK)
+        except OSError:
+            return False  # EINVAL: there is none
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        direction.urgent = True
+        return True
 
     def _finish(self, direction: Direction) -> None:
         direction.sink.finish()
