@@ -7,7 +7,7 @@
 
 When may a direction stop without having seen EAGAIN, although events are edge-triggered? Only
 when the source is certainly dry: the fill brought fewer bytes than the conduit has slots, and
-the event told no RDHUP, HUP or ERR. A FIN that is already queued gives no further edge, so a
+the event told no RDHUP, HUP, ERR or PRI. A FIN that is already queued gives no further edge, so a
 direction that stops early on it would hang for ever.
 """
 
@@ -22,6 +22,9 @@ from collections.abc import Callable
 from dconnect.core.limits import RELAY_TURN_BYTES
 from dconnect.proxy.poller import ERROR, HANGUP, READ, URGENT, WRITE, Channel, Poller
 from dconnect.proxy.relay.pipes import Conduit, PipePool
+
+_NOT_DRY = HANGUP | URGENT
+"""After such an event a short read tells nothing: reading also stops before urgent data."""
 
 
 class Direction:
@@ -84,7 +87,7 @@ class Relay:
         if mask & READ:
             if mask & URGENT:
                 self._sees_urgent(self._up)
-            self._pump(self._up, mask & HANGUP)
+            self._pump(self._up, mask & _NOT_DRY)
         if mask & WRITE and self._down.held:
             self._pump(self._down, HANGUP)
         if mask & ERROR:
@@ -94,13 +97,13 @@ class Relay:
         if mask & READ:
             if mask & URGENT:
                 self._sees_urgent(self._down)
-            self._pump(self._down, mask & HANGUP)
+            self._pump(self._down, mask & _NOT_DRY)
         if mask & WRITE and self._up.held:
             self._pump(self._up, HANGUP)
         if mask & ERROR:
             self._check(self._upstream)
 
-    def _pump(self, direction: Direction, hangup: int) -> None:
+    def _pump(self, direction: Direction, not_dry: int) -> None:
         """Move bytes until the source is dry, the sink is full, or others must have their turn."""
         if self._over or direction.shut:
             return
@@ -120,7 +123,7 @@ class Relay:
                 held -= moved
                 direction.moved += moved
                 if not held:
-                    if filled and filled < conduit.slots and not hangup:
+                    if filled and filled < conduit.slots and not not_dry:
                         break
                     if direction.moved >= stop_at:
                         self._poller.loop.call_soon(self._pump, direction, HANGUP)
