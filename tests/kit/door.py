@@ -124,6 +124,7 @@ class DoorThread:
         poller = Poller()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as the supervisor's listener has it
             self.address = listener.getsockname()
             dial = Dial(
                 poller=poller,
