@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dconnect.core.address import IPAddress
-from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure
-from dconnect.proxy.fake import FakeResolve
 from kit.door import DB, WEB, DoorThread, Server, exactly, reset, rest, was_reset
+from kit.failing import Failing
 from python_socks import ProxyError
 from python_socks.sync import Proxy
 
@@ -151,18 +149,9 @@ def test_rfc1928_s6_the_next_address_of_a_name_is_tried(door: DoorThread) -> Non
     assert exactly(client, 12)[3] == 0
 
 
-class _Failing(FakeResolve):
-    def __init__(self, failure: Failure) -> None:
-        super().__init__({})
-        self._failure = failure
-
-    async def __call__(self, host: str) -> Sequence[IPAddress]:
-        raise DialError(self._failure, f"{host} fails.")
-
-
 @pytest.mark.parametrize("failure", list(Failure))
 def test_rfc1928_s6_every_failure_is_told_and_recorded(tmp_path: Path, failure: Failure) -> None:
-    with DoorThread(tmp_path, resolve=_Failing(failure)) as door:
+    with DoorThread(tmp_path, resolve=Failing(failure)) as door:
         client = door.client()
         client.sendall(b"\x05\x01\x00" + _by_name(b"web", 80))
         assert rest(client)[2:] == bytes((5, failure.value.socks5_rep, 0, 1)) + bytes(6)
