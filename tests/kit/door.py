@@ -12,6 +12,7 @@ import gc
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -151,7 +152,11 @@ class DoorThread:
 
     def call(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine in the door's loop."""
-        return asyncio.run_coroutine_threadsafe(function(), self._loop).result(PATIENCE)
+        return self.begin(function).result(PATIENCE)
+
+    def begin(self, function: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Start a coroutine in the door's loop."""
+        return asyncio.run_coroutine_threadsafe(function(), self._loop)
 
     def client(self) -> socket.socket:
         """A connection to the door."""
