@@ -80,7 +80,10 @@ class Poller:
         for fd, mask in self._epoll.poll(0, EVENTS_PER_TURN):
             handler = handlers.get(fd)
             if handler is not None:
-                handler(mask)
+                try:
+                    handler(mask)
+                except Exception as error:  # noqa: BLE001 - the events behind it are told only this once
+                    self.loop.call_exception_handler({"message": "an event handler failed", "exception": error})
 
 
 class Channel:
