@@ -135,10 +135,10 @@ class Dial:
                 raise _failed(Failure.REFUSED, target)
             return await self.own(session)
         last: DialError | None = None
-        for address in addresses:
+        for address in map(canonical, addresses):
             session.address = str(address)
             try:
-                return await self._attempt(target, canonical(address))
+                return await self._attempt(target, address)
             except DialError as error:
                 last = last or error
         assert last is not None, "a resolver gives at least one address or raises"
