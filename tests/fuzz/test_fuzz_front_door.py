@@ -126,23 +126,12 @@ def test_http_response_heads(data: bytes) -> None:
     _same_at_any_split(http1.parse_response, data)
 
 
+_NAMES = (b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Upgrade", b"TE", b"X", b"content-length")
+_VALUES = (b"", b"0", b"5", b"5, 5", b"chunked", b"gzip", b"x, upgrade", b"close", b"websocket", b"web:80")
 _FIELDS = st.lists(
     st.tuples(
-        st.sampled_from(
-            [
-                b"Host",
-                b"Content-Length",
-                b"Transfer-Encoding",
-                b"Connection",
-                b"Upgrade",
-                b"TE",
-                b"X",
-                b"content-length",
-            ]
-        ),
-        st.sampled_from(
-            [b"", b"0", b"5", b"5, 5", b"chunked", b"gzip", b"x, upgrade", b"close", b"websocket", b"web:80"]
-        )
+        st.sampled_from(_NAMES),
+        st.sampled_from(_VALUES)
         | st.binary(max_size=4).map(lambda raw: raw.translate(None, b"\x00\r\n").strip(b" \t")),
     ),
     max_size=5,
@@ -247,8 +236,16 @@ def test_literals(text: str) -> None:
     assert address is None or parse_ip(str(address)) == address
 
 
+_JSON = st.none() | st.integers(-1, 70000) | st.sampled_from(["::1", "deny", "docker"]) | st.text(max_size=4)
+_CONFIGS = st.dictionaries(
+    st.sampled_from([*(field.name for field in dataclasses.fields(AgentConfig)), "other"]),
+    _JSON | st.lists(_JSON, max_size=2),
+    max_size=3,
+).map(json.dumps)
+
+
 @_PROFILE
-@given(st.text(max_size=40) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(str))
+@given(_CONFIGS | st.text(max_size=20))
 def test_configurations(text: str) -> None:
     try:
         config = AgentConfig.from_json(text)
