@@ -203,12 +203,12 @@ class Server:
 
 def exactly(sock: socket.socket, count: int) -> bytes:
     """So many bytes, no more."""
-    data = b""
+    data = bytearray()
     while len(data) < count:
-        part = sock.recv(count - len(data))
-        assert part, f"the stream ended after {data!r}"
+        part = sock.recv(min(count - len(data), 1 << 18))
+        assert part, f"the stream ended after {bytes(data)!r}"
         data += part
-    return data
+    return bytes(data)
 
 
 def head(sock: socket.socket) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from dconnect.core.address import IPAddress
+from dconnect.core.limits import HANDSHAKE_SECONDS
 from kit.door import NAMES, DoorThread, Server, exactly, head, open_descriptors, reset, rest, was_reset
 
 
@@ -142,6 +143,20 @@ def test_two_hundred_clients_come_and_go_without_leaving_a_descriptor(tmp_path: 
             upstream.close()
     assert door.recorder.open == 0
     assert open_descriptors() == before
+
+
+def test_ten_seconds_of_silence_end_every_kind_of_handshake(tmp_path: Path) -> None:
+    with DoorThread(tmp_path) as door:
+        said = (b"", b"\x05\x01", b"\x05\x01\x00\x05\x01", b"GET http://web/ HTTP/1.1\r\nHost: ")
+        clients = [door.client() for _ in said]
+        for client, words in zip(clients, said, strict=True):
+            client.settimeout(2 * HANDSHAKE_SECONDS)
+            client.sendall(words)
+        answers = [rest(client) for client in clients]
+    assert answers[:3] == [b"", b"", b"\x05\x00"]
+    assert answers[3].startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    outcomes = [session.outcome for session in door.recorder.sessions]
+    assert sorted(outcomes) == ["malformed", "timeout", "timeout", "timeout"]
 
 
 def test_sessions_see_their_own_client(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -522,6 +524,42 @@ def test_a_client_that_ends_in_its_body_cuts_the_server(tmp_path: Path) -> None:
         client.close()
         assert was_reset(upstream)
     assert [session.outcome for session in door.recorder.sessions] == ["gone"]
+
+
+def _download(door: DoorThread, framing: bytes, parts: list[bytes]) -> bytes:
+    server = door.server()
+    client = _ask(door, _get(server))
+    upstream = server.accept()
+    head(upstream)
+    response = b"".join((b"HTTP/1.1 200 OK\r\n", framing, b"\r\n\r\n", *parts))
+    sender = threading.Thread(target=upstream.sendall, args=(response,))
+    sender.start()
+    head(client)
+    body = exactly(client, sum(map(len, parts)))
+    sender.join(10)
+    return body
+
+
+def test_large_bodies_arrive_intact_however_framed(door: DoorThread) -> None:
+    payload = random.Random(1).randbytes(3_000_000)
+    assert _download(door, b"Content-Length: %d" % len(payload), [payload]) == payload
+    chunks = [payload[at : at + 70_001] for at in range(0, len(payload), 70_001)]
+    parts = [b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks] + [b"0\r\n\r\n"]
+    assert _download(door, b"Transfer-Encoding: chunked", parts) == b"".join(parts)
+
+
+def test_a_large_upload_arrives_intact_while_the_answer_waits(door: DoorThread) -> None:
+    server, client = door.server(), door.client()
+    payload = random.Random(2).randbytes(3_000_000)
+    request = b"PUT http://web:%d/ HTTP/1.1\r\nHost: web\r\nContent-Length: %d\r\n\r\n" % (server.port, len(payload))
+    sender = threading.Thread(target=client.sendall, args=(request + payload,))
+    sender.start()
+    upstream = server.accept()
+    head(upstream)
+    assert exactly(upstream, len(payload)) == payload
+    sender.join(10)
+    upstream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert _status(head(client)) == 200
 
 
 # RFC 9112 §2.3 and §9.3: HTTP/1.0
