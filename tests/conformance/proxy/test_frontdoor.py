@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from dconnect.core.address import IPAddress
-from dconnect.core.limits import HANDSHAKE_SECONDS
+from dconnect.core.limits import CONNECT_SECONDS, HANDSHAKE_SECONDS
 from kit.door import NAMES, DoorThread, Server, exactly, head, open_descriptors, reset, rest, was_reset
 
 
@@ -143,6 +144,21 @@ def test_two_hundred_clients_come_and_go_without_leaving_a_descriptor(tmp_path: 
             upstream.close()
     assert door.recorder.open == 0
     assert open_descriptors() == before
+
+
+def test_an_address_that_never_answers_leaves_time_for_the_next(tmp_path: Path) -> None:
+    with DoorThread(tmp_path) as door, contextlib.ExitStack() as stack:
+        server = door.server()
+        silent = stack.enter_context(socket.create_server(("127.0.0.3", server.port), backlog=0))
+        for _ in range(4):  # until its queue is full and SYNs are dropped
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        client = door.client()
+        client.settimeout(2 * CONNECT_SECONDS)
+        client.sendall(b"\x05\x01\x00\x05\x01\x00\x03\x04both" + struct.pack("!H", server.port))
+        assert exactly(client, 12)[3] == 0
+        server.accept()
 
 
 def test_ten_seconds_of_silence_end_every_kind_of_handshake(tmp_path: Path) -> None:
