@@ -134,15 +134,18 @@ class Dial:
             if target.port not in self._own_ports:
                 raise _failed(Failure.REFUSED, target)
             return await self.own(session)
-        last: DialError | None = None
-        for address in addresses:
+        first: DialError | None = None
+        for address in map(canonical, addresses):
             session.address = str(address)
             try:
-                return await self._attempt(target, canonical(address))
+                async with asyncio.timeout(CONNECT_SECONDS / len(addresses)):  # a silent one leaves time for the next
+                    return await self._attempt(target, address)
+            except TimeoutError:
+                first = first or _failed(Failure.TIMEOUT, target)
             except DialError as error:
-                last = last or error
-        assert last is not None, "a resolver gives at least one address or raises"
-        raise last
+                first = first or error
+        assert first is not None, "a resolver gives at least one address or raises"
+        raise first
 
     async def _attempt(self, target: Target, address: IPAddress) -> Channel:
         policy = self._policy()

@@ -55,13 +55,14 @@ class Exchange:
         self._head = head
         self._route = route
         self._framing = http1.request_body(head)
-        self._fault: Gone | MalformedMessage | None = None
+        self._fault: OSError | Gone | MalformedMessage | None = None
         """What the client did wrong while sending its body."""
 
     async def run(self, upstreams: Upstreams) -> bool:
         """Do it; True when the client's connection may carry another request.
 
-        Raises: DialError and MalformedMessage while nothing was answered yet.
+        Raises: DialError and MalformedMessage while nothing was answered yet; Gone and OSError when
+            the client left.
         """
         target = self._route.target
         stream = await upstreams.reuse(target)
@@ -87,11 +88,14 @@ class Exchange:
                 response = await self._response(upstream)
             except (OSError, Gone, TimeoutError, MalformedMessage) as error:
                 # A repeated request must be safe to repeat: nothing of a body may have left (RFC 9110 §9.2.2).
-                unanswered = isinstance(error, OSError | Gone) and not upstream.buffer
+                unanswered = not isinstance(error, TimeoutError | MalformedMessage) and not upstream.buffer
                 if reused and unanswered and framing[0] is Body.NONE and head.method in _IDEMPOTENT:
                     raise _Stale from None
                 raise self._no_response(error) from None
             if response.status == 101:
+                if not http1.upgrade_of(head.fields) or (upload is not None and not upload.done()):
+                    # What the client sends next is a request, maybe to another host: not for this server's eyes.
+                    raise DialError(Failure.GENERAL, f"{self._session.target} switched protocols without being asked.")
                 await self._switch(upstream, response)
                 kept = True
                 return False
@@ -116,9 +120,9 @@ class Exchange:
             if self._head.minor == 1:
                 await self._client.channel.send(http1.forwarded_response(response, keep_alive=True))
 
-    def _no_response(self, error: Exception) -> DialError | MalformedMessage:
-        if isinstance(self._fault, MalformedMessage):
-            return self._fault
+    def _no_response(self, error: Exception) -> DialError | MalformedMessage | Gone:
+        if self._fault is not None:
+            return self._fault if isinstance(self._fault, MalformedMessage) else Gone(clean=False)
         target = self._session.target
         match error:
             case TimeoutError():
@@ -168,10 +172,11 @@ class Exchange:
         try:
             async for data in _body(self._client, framing, dechunk=False):
                 self._session.bytes_up += len(data)
-                await upstream.send(data)
-        except OSError:
-            return False  # the server took no more; it may have answered why
-        except (Gone, MalformedMessage) as error:
+                try:
+                    await upstream.send(data)
+                except OSError:
+                    return False  # the server took no more; it may have answered why
+        except (OSError, Gone, MalformedMessage) as error:
             self._fault = error
             upstream.reset()  # the server must not take an incomplete body for whole
             return False

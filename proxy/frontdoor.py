@@ -64,12 +64,13 @@ class FrontDoor:
         self._relays: set[Relay] = set()
         self._clients = 0
         self._listening = False
+        self._draining = False
         self._empty = asyncio.Event()
         """Set when the last client leaves; drain waits for it."""
 
     def start(self) -> None:
         """Accept connections."""
-        if not self._listening:
+        if not self._listening and not self._draining:
             self._listening = True
             self._poller.add_listener(self._listener.fileno(), self._accept)
 
@@ -79,6 +80,7 @@ class FrontDoor:
 
     async def drain(self) -> None:
         """Take no more clients, give the present ones DRAIN_SECONDS, then cut them."""
+        self._draining = True
         self._pause()
         if self._clients:
             self._empty.clear()

@@ -42,6 +42,9 @@ async def serve_http(door: Door, client: Stream, session: Session) -> None:
             patience = KEEP_ALIVE_SECONDS
         if not client.relayed:
             await client.farewell(b"")
+    except (Gone, OSError):
+        if session.outcome == "open":
+            session.outcome, session.detail = "gone", "The client left before its request was answered."
     finally:
         upstreams.close()
         if not client.relayed:

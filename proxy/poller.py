@@ -27,12 +27,13 @@ from typing import TypeAlias
 
 from dconnect.core.limits import EVENTS_PER_TURN
 
-READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+READ = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 HANGUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 ERROR = select.EPOLLERR
+URGENT = select.EPOLLPRI
 
-_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 _LISTEN = select.EPOLLIN | select.EPOLLEXCLUSIVE
 _RESET = struct.pack("ii", 1, 0)
 
@@ -79,7 +80,10 @@ class Poller:
         for fd, mask in self._epoll.poll(0, EVENTS_PER_TURN):
             handler = handlers.get(fd)
             if handler is not None:
-                handler(mask)
+                try:
+                    handler(mask)
+                except Exception as error:  # noqa: BLE001 - the events behind it are told only this once
+                    self.loop.call_exception_handler({"message": "an event handler failed", "exception": error})
 
 
 class Channel:

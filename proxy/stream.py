@@ -65,6 +65,7 @@ class Stream:
             data = await self.channel.receive(min(limit, BODY_BUFFER_BYTES))
         if not data:
             raise Gone(clean=False)
+        await asyncio.sleep(0)  # a fast peer never makes us wait: others must have their turn
         return data
 
     def push_back(self, data: bytes) -> None:
@@ -77,8 +78,8 @@ class Stream:
             async with asyncio.timeout(LINGER_SECONDS):
                 await self.channel.send(data)
                 self.channel.finish()
-                while await self.channel.receive(_READ_BYTES):
-                    pass
+                while await self.channel.receive(_READ_BYTES):  # noqa: ASYNC110 - it waits for the peer
+                    await asyncio.sleep(0)  # a fast peer never makes us wait: the deadline must have its turn
         except (OSError, TimeoutError):
             pass
 

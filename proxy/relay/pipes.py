@@ -30,8 +30,11 @@ class Conduit(Protocol):
     """A fill of fewer bytes than this cannot have been cut short by the conduit's own size: a pipe
     has this many slots and each holds at least one byte."""
 
-    def fill(self, fd: int) -> int:
-        """Take bytes from a socket: how many, 0 at FIN. Raises OSError, BlockingIOError when dry."""
+    def fill(self, fd: int, *, urgent: bool = False) -> int:
+        """Take bytes from a socket: how many, 0 at FIN. Raises OSError, BlockingIOError when dry.
+
+        ``urgent``: the stream has urgent data, before which ``splice(2)`` stops as if at its end.
+        """
 
     def drain(self, fd: int, count: int) -> int:
         """Give at most ``count`` held bytes to a socket: how many. Raises OSError likewise."""
@@ -47,12 +50,14 @@ class Pipe:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):
             fcntl.fcntl(self._write, F_SETPIPE_SZ, PIPE_BYTES)
         self._capacity = fcntl.fcntl(self._write, F_GETPIPE_SZ)
         self.slots = self._capacity // PAGE_BYTES
 
-    def fill(self, fd: int) -> int:
+    def fill(self, fd: int, *, urgent: bool = False) -> int:
+        if urgent:  # an empty pipe takes as many bytes as it holds, so this write is never short
+            return os.write(self._write, os.read(fd, min(COPY_BYTES, self._capacity)))
         return os.splice(fd, self._write, self._capacity, flags=SPLICE_FLAGS)
 
     def drain(self, fd: int, count: int) -> int:
@@ -72,7 +77,7 @@ class Buffer:
         self._held = memoryview(b"")
         self.slots = COPY_BYTES
 
-    def fill(self, fd: int) -> int:
+    def fill(self, fd: int, *, urgent: bool = False) -> int:  # noqa: ARG002 - reading stops at nothing
         self._held = memoryview(os.read(fd, COPY_BYTES))
         return len(self._held)
 

@@ -7,7 +7,7 @@
 
 When may a direction stop without having seen EAGAIN, although events are edge-triggered? Only
 when the source is certainly dry: the fill brought fewer bytes than the conduit has slots, and
-the event told no RDHUP, HUP or ERR. A FIN that is already queued gives no further edge, so a
+the event told no RDHUP, HUP, ERR or PRI. A FIN that is already queued gives no further edge, so a
 direction that stops early on it would hang for ever.
 """
 
@@ -20,14 +20,17 @@ import socket
 from collections.abc import Callable
 
 from dconnect.core.limits import RELAY_TURN_BYTES
-from dconnect.proxy.poller import ERROR, HANGUP, READ, WRITE, Channel, Poller
+from dconnect.proxy.poller import ERROR, HANGUP, READ, URGENT, WRITE, Channel, Poller
 from dconnect.proxy.relay.pipes import Conduit, PipePool
+
+_NOT_DRY = HANGUP | URGENT
+"""After such an event a short read tells nothing: reading also stops before urgent data."""
 
 
 class Direction:
     """Bytes from one socket to the other."""
 
-    __slots__ = ("conduit", "held", "moved", "shut", "sink", "source")
+    __slots__ = ("conduit", "held", "moved", "shut", "sink", "source", "urgent")
 
     def __init__(self, source: Channel, sink: Channel) -> None:
         self.source = source
@@ -36,6 +39,7 @@ class Direction:
         self.held = 0
         self.moved = 0
         self.shut = False
+        self.urgent = False
 
 
 class Relay:
@@ -81,7 +85,9 @@ class Relay:
 
     def _client_ready(self, mask: int) -> None:
         if mask & READ:
-            self._pump(self._up, mask & HANGUP)
+            if mask & URGENT:
+                self._sees_urgent(self._up)
+            self._pump(self._up, mask & _NOT_DRY)
         if mask & WRITE and self._down.held:
             self._pump(self._down, HANGUP)
         if mask & ERROR:
@@ -89,25 +95,27 @@ class Relay:
 
     def _upstream_ready(self, mask: int) -> None:
         if mask & READ:
-            self._pump(self._down, mask & HANGUP)
+            if mask & URGENT:
+                self._sees_urgent(self._down)
+            self._pump(self._down, mask & _NOT_DRY)
         if mask & WRITE and self._up.held:
             self._pump(self._up, HANGUP)
         if mask & ERROR:
             self._check(self._upstream)
 
-    def _pump(self, direction: Direction, hangup: int) -> None:
+    def _pump(self, direction: Direction, not_dry: int) -> None:
         """Move bytes until the source is dry, the sink is full, or others must have their turn."""
         if self._over or direction.shut:
             return
         conduit = direction.conduit or self._pool.borrow()
         direction.conduit = None
-        source, sink, held = direction.source.fd, direction.sink.fd, direction.held
+        sink, held = direction.sink.fd, direction.held
         filled = 0
         stop_at = direction.moved + RELAY_TURN_BYTES
         try:
             while True:
                 if not held:
-                    filled = held = conduit.fill(source)
+                    filled = held = self._fill(conduit, direction)
                     if not filled:
                         direction.shut = True
                         break
@@ -115,7 +123,7 @@ class Relay:
                 held -= moved
                 direction.moved += moved
                 if not held:
-                    if filled and filled < conduit.slots and not hangup:
+                    if filled and filled < conduit.slots and not not_dry:
                         break
                     if direction.moved >= stop_at:
                         self._poller.loop.call_soon(self._pump, direction, HANGUP)
@@ -134,6 +142,29 @@ class Relay:
         self._pool.give_back(conduit)
         if direction.shut:
             self._finish(direction)
+
+    def _fill(self, conduit: Conduit, direction: Direction) -> int:
+        count = conduit.fill(direction.source.fd, urgent=direction.urgent)
+        if not count and self._sees_urgent(direction):
+            count = conduit.fill(direction.source.fd, urgent=True)
+        return count
+
+    @staticmethod
+    def _sees_urgent(direction: Direction) -> bool:
+        """Whether urgent data (telnet's Synch, FTP's ABOR) is new in the source; it then goes in line.
+
+        ``splice(2)`` stops before it as if the stream ended there, so from now on bytes are copied.
+        """
+        if direction.urgent:
+            return False
+        sock = direction.source.sock
+        try:
+            sock.recv(1, socket.MSG_OOB | socket.MSG_PEEK)
+        except OSError:
+            return False  # EINVAL: there is none
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        direction.urgent = True
+        return True
 
     def _finish(self, direction: Direction) -> None:
         direction.sink.finish()

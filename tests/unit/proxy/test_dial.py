@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_address
+
+import pytest
+from dconnect.core.address import IPAddress, Target
+from dconnect.core.errors import DialError
+from dconnect.core.events import Session
+from dconnect.core.failure import Failure
+from dconnect.proxy.dial import Dial
+from dconnect.proxy.fake import FakeResolve, FakeSockets
+from dconnect.proxy.policy import Policy
+from dconnect.proxy.poller import Poller
+from dconnect.proxy.upstreams import Upstreams
+from kit.door import inventory
+
+_NAMES: dict[str, Sequence[IPAddress]] = {
+    "web": [ip_address("127.0.0.1")],
+    "both": [ip_address("127.0.0.3"), ip_address("127.0.0.1")],
+    "mixed": [ip_address("169.254.169.254"), ip_address("127.0.0.1")],
+    "mapped": [ip_address("::ffff:127.0.0.1")],
+    "local": [ip_address("192.0.2.1")],
+}
+
+
+class _NoSockets(FakeSockets):
+    async def stream(self, address: IPAddress) -> socket.socket:
+        raise DialError(Failure.NOT_READY, f"no socket for {address}.")
+
+
+def _with_dial(
+    scene: Callable[[Dial, int], Awaitable[None]], sockets: FakeSockets | None = None, api: str = "/nonexistent"
+) -> None:
+    async def main() -> None:
+        poller = Poller()
+        dial = Dial(
+            poller=poller,
+            resolve=FakeResolve(_NAMES),
+            sockets=sockets or FakeSockets([ip_address("192.0.2.1")]),
+            policy=lambda: Policy(inventory(), "allow"),
+            own_service=api,
+            own_ports=frozenset((80,)),
+        )
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            await scene(dial, listener.getsockname()[1])
+        poller.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("host", ["web", "both", "mixed", "mapped", "127.0.0.1", "::ffff:127.0.0.1"])
+def test_a_destination_is_reached_by_its_first_good_address(host: str) -> None:
+    async def scene(dial: Dial, port: int) -> None:
+        session = Session("peer")
+        channel = await dial(Target(host, port), session)
+        assert channel.sock.getpeername() == ("127.0.0.1", port)
+        channel.close()
+        assert session.address == "127.0.0.1"
+
+    _with_dial(scene)
+
+
+@pytest.mark.parametrize(
+    ("host", "failure"),
+    [
+        ("nobody", Failure.NAME_UNKNOWN),
+        ("local", Failure.POLICY),
+        ("192.0.2.1", Failure.POLICY),
+        ("169.254.169.254", Failure.POLICY),
+        ("::ffff:169.254.169.254", Failure.POLICY),
+        ("dconnect", Failure.REFUSED),
+    ],
+)
+def test_the_reason_is_the_true_one(host: str, failure: Failure) -> None:
+    async def scene(dial: Dial, _port: int) -> None:
+        with pytest.raises(DialError) as refusal:
+            await dial(Target(host, 81), Session("peer"))
+        assert refusal.value.failure is failure
+        assert str(refusal.value).endswith(".")
+        assert host in str(refusal.value)
+
+    _with_dial(scene)
+
+
+def test_the_first_reason_counts_when_all_addresses_fail() -> None:
+    async def scene(dial: Dial, _port: int) -> None:
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            with pytest.raises(DialError) as refusal:
+                await dial(Target("mixed", bound.getsockname()[1]), Session("peer"))
+        assert refusal.value.failure is Failure.POLICY
+
+    _with_dial(scene)
+
+
+def test_a_refused_port_is_named() -> None:
+    async def scene(dial: Dial, _port: int) -> None:
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            port = bound.getsockname()[1]
+            with pytest.raises(DialError, match=f"web:{port} refused the connection") as refusal:
+                await dial(Target("web", port), Session("peer"))
+        assert refusal.value.failure is Failure.REFUSED
+        assert isinstance(refusal.value.__cause__, OSError)
+        assert refusal.value.__cause__.errno == errno.ECONNREFUSED
+
+    _with_dial(scene)
+
+
+def test_no_socket_is_not_ready() -> None:
+    async def scene(dial: Dial, port: int) -> None:
+        with pytest.raises(DialError) as refusal:
+            await dial(Target("web", port), Session("peer"))
+        assert refusal.value.failure is Failure.NOT_READY
+
+    _with_dial(scene, _NoSockets())
+
+
+def test_our_own_service_being_away_is_not_ready() -> None:
+    async def scene(dial: Dial, _port: int) -> None:
+        session = Session("peer")
+        with pytest.raises(DialError) as refusal:
+            await dial(Target("dconnect", 80), session)
+        assert refusal.value.failure is Failure.NOT_READY
+        assert session.address == "the agent"
+
+    _with_dial(scene)
+
+
+def test_a_kept_connection_is_used_while_its_name_leads_there() -> None:
+    async def scene(dial: Dial, port: int) -> None:
+        upstreams, target = Upstreams(dial), Target("web", port)
+        stream = await upstreams.open(target, Session("peer"))
+        upstreams.keep(target, stream)
+        assert await upstreams.reuse(target) is stream
+        assert await upstreams.reuse(target) is None
+        upstreams.keep(target, stream)
+        upstreams.close()
+        assert stream.channel.sock.fileno() == -1
+
+    _with_dial(scene)
+
+
+def test_a_kept_connection_is_closed_when_its_name_has_moved() -> None:
+    resolve = FakeResolve(_NAMES)
+
+    async def main() -> None:
+        poller = Poller()
+        dial = Dial(
+            poller=poller,
+            resolve=resolve,
+            sockets=FakeSockets(),
+            policy=lambda: Policy(inventory(), "allow"),
+            own_service="",
+            own_ports=frozenset(),
+        )
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            upstreams, target = Upstreams(dial), Target("web", listener.getsockname()[1])
+            for moved in ([ip_address("127.0.0.2")], None):
+                resolve.names["web"] = _NAMES["web"]
+                stream = await upstreams.open(target, Session("peer"))
+                upstreams.keep(target, stream)
+                if moved is None:
+                    del resolve.names["web"]
+                else:
+                    resolve.names["web"] = moved
+                assert await upstreams.reuse(target) is None
+                assert stream.channel.sock.fileno() == -1
+        poller.close()
+
+    asyncio.run(main())
+
+
+def test_idle_connections_are_bounded_and_confused_ones_are_not_kept() -> None:
+    async def scene(dial: Dial, port: int) -> None:
+        upstreams, streams = Upstreams(dial), []
+        for number in range(10):
+            stream = await upstreams.open(Target("web", port), Session("peer"))
+            upstreams.keep(Target(f"web{number}", port), stream)
+            streams.append(stream)
+        assert [stream.channel.sock.fileno() < 0 for stream in streams] == [True, True] + [False] * 8
+        confused = await upstreams.open(Target("web", port), Session("peer"))
+        confused.buffer += b"bytes nobody asked for"
+        upstreams.keep(Target("web", port), confused)
+        assert confused.channel.sock.fileno() == -1
+        upstreams.close()
+        assert all(stream.channel.sock.fileno() < 0 for stream in streams)
+
+    _with_dial(scene)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+from dconnect.core.config import Egress
+from dconnect.core.inventory import Container, Endpoint, Inventory, Network
+from dconnect.proxy.policy import Admission, Policy
+
+_INVENTORY = Inventory(
+    containers=(
+        Container("a", "web", "running", endpoints=(Endpoint("front", "f", "172.18.0.2", "fd00::2"),)),
+        Container("b", "old", "exited", endpoints=(Endpoint("front", "f", "172.18.0.9", None),)),
+        Container("c", "agent", "running", role="agent", endpoints=(Endpoint("bridge", "d", "172.17.0.5", None),)),
+        Container("d", "odd", "running", endpoints=(Endpoint("meta", "m", "169.254.7.7", None),)),
+    ),
+    networks=(
+        Network("f", "front", "bridge", subnets=("172.18.0.0/16", "fd00::/64"), gateways=("172.18.0.1", "fd00::1")),
+        Network("d", "bridge", "bridge", subnets=("172.17.0.0/16", "no subnet"), gateways=("172.17.0.1", "")),
+    ),
+)
+
+
+def _objection(text: str, egress: Egress = "allow") -> str:
+    return Policy(_INVENTORY, egress, [ip_address("fd00::a")]).objection(ip_address(text))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["172.18.0.2", "fd00::2", "::ffff:172.18.0.2", "172.18.0.9", "169.254.7.7", "93.184.215.14", "10.0.0.1"],
+)
+def test_containers_and_others_are_allowed_by_default(address: str) -> None:
+    assert _objection(address) == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "rule"),
+    [
+        ("0.0.0.0", "unspecified"),
+        ("0.1.2.3", "unspecified"),
+        ("::", "unspecified"),
+        ("127.0.0.1", "loopback"),
+        ("127.255.255.254", "loopback"),
+        ("::1", "loopback"),
+        ("::ffff:127.0.0.1", "loopback"),
+        ("::127.0.0.1", "IPv4-compatible"),
+        ("169.254.169.254", "link-local"),
+        ("::ffff:169.254.169.254", "link-local"),
+        ("fe80::1", "link-local"),
+        ("febf::1", "link-local"),
+        ("224.0.0.1", "multicast"),
+        ("ff02::1", "multicast"),
+        ("255.255.255.255", "broadcast"),
+        ("172.18.0.1", "engine's own"),
+        ("fd00::1", "engine's own"),
+        ("172.17.0.1", "engine's own"),
+        ("172.17.0.5", "agent itself"),
+        ("::ffff:172.17.0.5", "agent itself"),
+        ("fd00::a", "agent itself"),
+    ],
+)
+def test_what_belongs_to_the_engine_or_to_nobody_is_refused(address: str, rule: str) -> None:
+    assert rule in _objection(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [("172.18.0.2", True), ("172.18.0.77", True), ("fd00::77", True), ("93.184.215.14", False), ("2001:db8::1", False)],
+)
+def test_without_egress_only_docker_networks_are_left(address: str, allowed: bool) -> None:
+    assert (_objection(address, "deny") == "") is allowed
+
+
+def test_a_container_is_known_by_its_address() -> None:
+    policy = Policy(_INVENTORY, "allow")
+    assert policy.is_container(ip_address("172.18.0.2"))
+    assert not policy.is_container(ip_address("172.17.0.5")), "the agent is no destination"
+    assert not policy.is_container(ip_address("172.18.0.9")), "a stopped container has no address"
+
+
+@pytest.mark.parametrize(
+    ("peer", "admitted"),
+    [
+        ("172.17.0.1", True),
+        ("::ffff:172.17.0.1", True),
+        ("192.168.1.7", True),
+        ("10.99.0.2", True),
+        ("172.17.0.9", False),
+        ("::ffff:172.17.0.9", False),
+        ("172.18.0.2", False),
+        ("fd00::2", False),
+        ("nonsense", False),
+        ("", False),
+    ],
+)
+def test_the_host_is_admitted_and_containers_are_not(peer: str, admitted: bool) -> None:
+    admission = Admission(_INVENTORY, [ip_network("172.17.0.0/16")], [ip_address("172.17.0.1")])
+    assert [admission.admits(peer), admission.admits(peer)] == [admitted, admitted]
+
+
+def test_a_scan_of_sources_does_not_fill_memory() -> None:
+    admission = Admission(Inventory(), [], [])
+    for number in range(3000):
+        assert admission.admits(str(ip_address(number + (10 << 24))))
+    assert len(admission._known) == 1024
