@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -173,6 +174,22 @@ def test_ten_seconds_of_silence_end_every_kind_of_handshake(tmp_path: Path) -> N
     assert answers[3].startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     outcomes = [session.outcome for session in door.recorder.sessions]
     assert sorted(outcomes) == ["malformed", "timeout", "timeout", "timeout"]
+
+
+def test_random_bytes_come_to_a_clear_end_and_leave_nothing(tmp_path: Path) -> None:
+    before, dice = open_descriptors(), random.Random(1928)
+    starts = (b"", b"\x05\x01\x00", b"\x05\x01\x00\x05\x01\x00", b"GET ", b"POST http://web/ HTTP/1.1\r\n")
+    with DoorThread(tmp_path) as door:
+        for start in starts * 20:
+            client = door.client()
+            client.sendall(start + dice.randbytes(dice.randrange(1, 200)))
+            client.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):  # it left bytes unread
+                rest(client)
+            client.close()
+    assert door.recorder.open == 0
+    assert not {session.outcome for session in door.recorder.sessions} & {"ok", "open"}
+    assert open_descriptors() == before
 
 
 def test_sessions_see_their_own_client(tmp_path: Path) -> None:
