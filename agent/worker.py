@@ -20,7 +20,7 @@ from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.config import FRONT_DOOR_PORT
 from dconnect.core.events import Session
 from dconnect.core.inventory import Inventory
-from dconnect.core.limits import FDS_PER_CLIENT, MAX_CLIENTS_PER_WORKER
+from dconnect.core.limits import FDS_PER_CLIENT, FIRST_INVENTORY_SECONDS, MAX_CLIENTS_PER_WORKER
 from dconnect.core.tasks import backoff
 from dconnect.dns import DnsServer, Resolver, Zone, build
 from dconnect.proxy.dial import Dial
@@ -80,6 +80,8 @@ class Worker:
         self._counters = Counters()
         self._serial = -1
         self._zone: Zone | None = None
+        self._informed = asyncio.Event()
+        """Set by the first inventory."""
         self._policy = Policy(Inventory(), self._config.egress, self._own.addresses)
         self._admission = Admission(Inventory(), self._own.subnets, self._own.gateways)
         self._sockets = LocalSockets() if self._config.embedded else DialerSockets(Path(labels.RUN_DIR))
@@ -113,9 +115,11 @@ class Worker:
         """Serve until told to stop, then drain."""
         if isinstance(self._sockets, DialerSockets):
             self._sockets.start()
+        link = asyncio.get_running_loop().create_task(self._follow_control(), name="bus")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._informed.wait(), FIRST_INVENTORY_SECONDS)
         self._door.start()
         await self._dns.start()
-        link = asyncio.get_running_loop().create_task(self._follow_control(), name="bus")
         log.info("worker ready")
         await stop.wait()
         await asyncio.gather(self._door.drain(), self._dns.close())
@@ -132,6 +136,7 @@ class Worker:
         self._resolver.publish(zone)
         self._policy = Policy(inventory, self._config.egress, self._own.addresses)
         self._admission = Admission(inventory, self._own.subnets, self._own.gateways)
+        self._informed.set()
 
     async def _follow_control(self) -> None:
         """Keep a link to control; while there is none, the last inventory serves on."""

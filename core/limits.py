@@ -68,6 +68,9 @@ COPY_BYTES = 64 * 1024
 POOL_SOCKETS = 64
 """Unconnected sockets a worker holds ready per address family: 1 ms of supply at 64,000 connections/s."""
 
+FIRST_INVENTORY_SECONDS = 2.0
+"""A new worker leaves clients in the backlog until it knows the containers, but not for longer: then it says so."""
+
 DIALER_BATCH = 64
 """Descriptors asked for at once; the kernel allows 253 in one message (SCM_MAX_FD)."""
 
@@ -90,7 +93,7 @@ DNS_QUERY_BYTES = 4096
 """Largest query: a name has at most 255 bytes; the rest leaves room for options nobody sends."""
 
 DNS_QUERIES_PER_TURN = 32
-"""Queries one socket or connection may have answered before others run: about 2 ms, unless names have dozens of addresses."""
+"""Queries one socket or connection may have answered before others run: about 2 ms, when names have few addresses."""
 
 DNS_CACHE_ANSWERS = 16_384
 """Encoded answers kept for names that exist: 4,000 names asked in four ways, about 6 MiB."""
