@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -60,10 +62,21 @@ def configure(process: str) -> LineBuffer:
     """Set structlog up for this process; flush the returned buffer before exit."""
     buffer = LineBuffer(sys.stderr.fileno())
     terminal = sys.stderr.isatty()
-    renderer: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    # A default per call would make a new encoder for every line.
+    encode = json.JSONEncoder(default=repr).encode
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer()
+        if terminal
+        else structlog.processors.JSONRenderer(serializer=lambda line, **_: encode(line))
+    )
+
+    def add_process(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        line["process"] = process
+        return line
+
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            add_process,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -73,5 +86,4 @@ def configure(process: str) -> LineBuffer:
         logger_factory=lambda *_: buffer,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(process=process)
     return buffer

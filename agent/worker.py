@@ -61,13 +61,11 @@ class Counters:
             return  # nothing was asked
         self.outcomes[session.outcome] = self.outcomes.get(session.outcome, 0) + 1
         seconds = round(asyncio.get_running_loop().time() - session.started, 4)
-        fields = dataclasses.asdict(session) | {"seconds": seconds}
-        fields = {key: value for key, value in fields.items() if value != "" and key != "started"}
         if session.outcome == "ok":
-            log.info("session", **fields)
+            log.info("session", **session.told(), seconds=seconds)
         else:
             self.failed += 1
-            log.warning("session", **fields)
+            log.warning("session", **session.told(), seconds=seconds)
 
 
 class Worker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple, TypeAlias
@@ -25,6 +26,7 @@ class Target(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@functools.lru_cache(maxsize=4096)  # a host has few; parsing costs as much as a system call
 def parse_ip(text: str) -> IPAddress | None:
     """Parse an address literal; brackets and an IPv6 zone are accepted, names give None."""
     if text.startswith("[") and text.endswith("]"):

@@ -32,6 +32,13 @@ class Session:
     started: float = 0.0
     """Monotonic seconds."""
 
+    def told(self) -> dict[str, str | int]:
+        """What is known of it, for the log: the fields that are not empty, without ``started``."""
+        return {name: value for name in _TOLD if (value := getattr(self, name)) != ""}
+
+
+_TOLD = tuple(name for name in Session.__slots__ if name != "started")
+
 
 class Observer(Protocol):
     """Whoever wants to know (the agent's log and counters)."""

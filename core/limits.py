@@ -50,6 +50,9 @@ LISTEN_BACKLOG = 4096
 ACCEPTS_PER_TURN = 32
 """Connections one worker takes at once, so that its siblings get their share of a burst."""
 
+DEADLINE_TICK_SECONDS = 0.25
+"""How late a peer's deadline may be noticed: little beside the seconds that deadlines have."""
+
 EVENTS_PER_TURN = 256
 """Readiness events handled before timers and other tasks run again."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -92,11 +91,21 @@ class Dial:
 
         Raises: DialError with the true reason.
         """
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                return await self._dial(target, session)
-        except TimeoutError:
-            raise _failed(Failure.TIMEOUT, target) from None
+        addresses = await self._addresses(target)
+        if isinstance(addresses, OwnService):
+            if target.port not in self._own_ports:
+                raise _failed(Failure.REFUSED, target)
+            return await self.own(session)
+        first: DialError | None = None
+        for address in map(canonical, addresses):
+            session.address = str(address)
+            try:
+                # An equal share for each: a silent one leaves time for the next.
+                return await self._attempt(target, address, CONNECT_SECONDS / len(addresses))
+            except DialError as error:
+                first = first or error
+        assert first is not None, "a resolver gives at least one address or raises"
+        raise first
 
     async def own(self, session: Session) -> Channel:
         """Connect to the agent's own API.
@@ -128,26 +137,7 @@ class Dial:
         literal = parse_ip(target.host)
         return await self._resolve(target.host) if literal is None else (literal,)
 
-    async def _dial(self, target: Target, session: Session) -> Channel:
-        addresses = await self._addresses(target)
-        if isinstance(addresses, OwnService):
-            if target.port not in self._own_ports:
-                raise _failed(Failure.REFUSED, target)
-            return await self.own(session)
-        first: DialError | None = None
-        for address in map(canonical, addresses):
-            session.address = str(address)
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS / len(addresses)):  # a silent one leaves time for the next
-                    return await self._attempt(target, address)
-            except TimeoutError:
-                first = first or _failed(Failure.TIMEOUT, target)
-            except DialError as error:
-                first = first or error
-        assert first is not None, "a resolver gives at least one address or raises"
-        raise first
-
-    async def _attempt(self, target: Target, address: IPAddress) -> Channel:
+    async def _attempt(self, target: Target, address: IPAddress, seconds: float) -> Channel:
         policy = self._policy()
         objection = policy.objection(address)
         if not objection and not policy.is_container(address) and await self._sockets.is_local(address):
@@ -156,7 +146,9 @@ class Dial:
             raise DialError(Failure.POLICY, f"{target} is not allowed: {objection}.")
         sock = await self._sockets.stream(address)
         try:
-            return await connect(self._poller, sock, (str(address), target.port))
+            return await connect(self._poller, sock, (str(address), target.port), seconds)
+        except TimeoutError:
+            raise _failed(Failure.TIMEOUT, target) from None
         except OSError as error:
             raise _failed(from_errno(error.errno or 0), target) from error
 

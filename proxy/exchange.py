@@ -7,7 +7,6 @@ is still coming, neither connection can be used again.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -113,8 +112,9 @@ class Exchange:
     async def _response(self, upstream: Stream) -> http1.ResponseHead:
         """The final response head; interim ones are passed on (RFC 9110 §15.2), not to HTTP/1.0 clients."""
         while True:
-            async with asyncio.timeout(RESPONSE_SECONDS):
-                response = await upstream.parse(http1.parse_response)
+            upstream.channel.deadline(RESPONSE_SECONDS)
+            response = await upstream.parse(http1.parse_response)
+            upstream.channel.deadline(None)
             if response.status >= 200 or response.status == 101:
                 return response
             if self._head.minor == 1:

@@ -127,12 +127,14 @@ class FrontDoor:
     async def _serve(self, client: Stream, session: Session) -> None:
         client.peer = session.peer
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
-                client.buffer += await client.channel.receive(4096)
+            client.channel.deadline(HANDSHAKE_SECONDS)
+            client.buffer += await client.channel.receive(4096)
             if client.buffer:
                 await self._speak(client, session)
         except TimeoutError:
-            session.outcome, session.detail = "timeout", "The client connected and said nothing."
+            silent = session.front == "none"
+            what = "connected and said nothing" if silent else "did not finish its request in time"
+            session.outcome, session.detail = "timeout", f"The client {what}."
             self.ended(session)
         except MalformedMessage as error:
             session.outcome, session.detail = "malformed", str(error)

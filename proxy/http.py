@@ -7,7 +7,6 @@ still leads to the same address.
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 
 from dconnect.core.address import parse_authority
@@ -86,8 +85,8 @@ async def _read_head(client: Stream, session: Session, patience: float) -> http1
     """The next request head; None when the client left or stayed idle between two requests."""
     session.outcome = "idle"
     try:
-        async with asyncio.timeout(patience):
-            head = await client.parse(http1.parse_request)
+        client.channel.deadline(patience)
+        head = await client.parse(http1.parse_request)
     except TimeoutError:
         if client.buffer:
             raise Refusal(408, "The request head did not arrive in time.") from None
@@ -96,6 +95,8 @@ async def _read_head(client: Stream, session: Session, patience: float) -> http1
         if not error.clean:
             session.outcome, session.detail = "malformed", "The client left in the middle of a request head."
         return None
+    finally:
+        client.channel.deadline(None)
     session.outcome = "open"
     return head
 

@@ -10,6 +10,7 @@ Facts about epoll that this file rests on:
   comes along with an OUT edge; handlers therefore treat a mask as a hint, never as a promise.
 - A handler may close a descriptor whose event is later in the same batch, and the number may
   already belong to a new socket. The new handler then sees a false hint, which is harmless.
+- The kernel forgets a descriptor when it is closed, since nobody else holds what it stands for.
 - Listening sockets are level-triggered and EPOLLEXCLUSIVE, so that a burst too big for one turn
   is told again and a stuck process strands nobody.
 """
@@ -25,13 +26,15 @@ import struct
 from collections.abc import Callable
 from typing import TypeAlias
 
-from dconnect.core.limits import EVENTS_PER_TURN
+from dconnect.core.limits import DEADLINE_TICK_SECONDS, EVENTS_PER_TURN
 
 READ = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 HANGUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 ERROR = select.EPOLLERR
 URGENT = select.EPOLLPRI
+NOT_DRY = HANGUP | URGENT
+"""After such an event a short read tells nothing: a FIN may be next, and reading stops before urgent data."""
 
 _EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 _LISTEN = select.EPOLLIN | select.EPOLLEXCLUSIVE
@@ -47,6 +50,8 @@ class Poller:
         self.loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
+        self._deadlines: dict[Channel, float] = {}
+        self._ticking: asyncio.TimerHandle | None = None
         self.loop.add_reader(self._epoll.fileno(), self._turn)
 
     def add(self, fd: int, handler: Handler) -> None:
@@ -64,13 +69,40 @@ class Poller:
         self._handlers[fd] = handler
 
     def remove(self, fd: int) -> None:
-        """Stop watching; call it before the descriptor is closed."""
+        """Stop watching a descriptor that stays open."""
         if self._handlers.pop(fd, None) is not None:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(fd)
 
+    def forget(self, channel: Channel) -> None:
+        """A channel's descriptor is about to be closed."""
+        self._handlers.pop(channel.fd, None)
+        self._deadlines.pop(channel, None)
+
+    def set_deadline(self, channel: Channel, seconds: float | None) -> None:
+        """Have ``Channel.expire`` called that much later, at most a tick late; None: no more.
+
+        One timer serves all channels: a timer for each wait would be a tenth of a connection's cost.
+        """
+        if seconds is None:
+            self._deadlines.pop(channel, None)
+            return
+        self._deadlines[channel] = self.loop.time() + seconds
+        if self._ticking is None:
+            self._ticking = self.loop.call_later(DEADLINE_TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        now = self.loop.time()
+        for channel in [channel for channel, moment in self._deadlines.items() if moment <= now]:
+            del self._deadlines[channel]
+            channel.expire()
+        self._ticking = self.loop.call_later(DEADLINE_TICK_SECONDS, self._tick) if self._deadlines else None
+
     def close(self) -> None:
         """Forget everything."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+        self._deadlines.clear()
         self.loop.remove_reader(self._epoll.fileno())
         self._handlers.clear()
         self._epoll.close()
@@ -93,43 +125,71 @@ class Channel:
     One task reads and one task writes at a time.
     """
 
-    __slots__ = ("_poller", "_reader", "_writer", "fd", "sock")
+    __slots__ = ("_expired", "_not_dry", "_poller", "_reader", "_writer", "dry", "fd", "sock")
 
     def __init__(self, poller: Poller, sock: socket.socket) -> None:
         self._poller = poller
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        self._expired = False
+        self._not_dry = 0
+        self.dry = True
+        """Whether the next bytes or FIN, if any, have their edge still to come."""
         self.sock = sock
         self.fd = sock.fileno()
         poller.add(self.fd, self._ready)
 
     def _ready(self, mask: int) -> None:
         reader, writer = self._reader, self._writer
-        if reader is not None and mask & READ:
-            self._reader = None
-            if not reader.done():
-                reader.set_result(None)
+        if mask & READ:
+            self.dry = False
+            self._not_dry |= mask & NOT_DRY
+            if reader is not None:
+                self._reader = None
+                if not reader.done():
+                    reader.set_result(None)
         if writer is not None and mask & WRITE:
             self._writer = None
             if not writer.done():
                 writer.set_result(None)
 
+    def deadline(self, seconds: float | None) -> None:
+        """From so many seconds on, whoever waits for the peer gets TimeoutError; None: wait for ever."""
+        self._expired = False
+        self._poller.set_deadline(self, seconds)
+
+    def expire(self) -> None:
+        """The deadline has come."""
+        self._expired = True
+        for waiter in (self._reader, self._writer):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(TimeoutError())
+        self._reader = self._writer = None
+
     async def writable(self) -> None:
-        """Wait for the next sign that the socket may be written (or has failed)."""
+        """Wait for the next sign that the socket may be written (or has failed). Raises TimeoutError."""
+        if self._expired:
+            raise TimeoutError
         self._writer = writer = self._poller.loop.create_future()
         await writer
 
     async def receive(self, limit: int) -> bytes:
-        """Up to ``limit`` bytes; empty at the peer's FIN. Raises OSError as ``recv(2)`` does."""
+        """Up to ``limit`` bytes; empty at the peer's FIN. Raises OSError as ``recv(2)`` does, TimeoutError."""
         while True:
+            if self._expired:  # a peer that never makes us wait has a deadline too
+                raise TimeoutError
             try:
-                return self.sock.recv(limit)
+                data = self.sock.recv(limit)
             except BlockingIOError:
+                self.dry = True
                 self._reader = reader = self._poller.loop.create_future()
                 await reader
+            else:
+                self.dry = 0 < len(data) < limit and not self._not_dry
+                return data
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it. Raises OSError as ``send(2)`` does."""
+        """Send all of it. Raises OSError as ``send(2)`` does, TimeoutError."""
         rest = memoryview(data)
         while rest:
             try:
@@ -156,7 +216,7 @@ class Channel:
         """Close the socket; a pending wait of another task ends with an error."""
         if self.sock.fileno() < 0:
             return
-        self._poller.remove(self.fd)
+        self._poller.forget(self)
         self.sock.close()
         for waiter in (self._reader, self._writer):
             if waiter is not None and not waiter.done():
@@ -170,33 +230,31 @@ class Channel:
         self.close()
 
 
-async def connect(poller: Poller, sock: socket.socket, address: tuple[str, int] | str) -> Channel:
+async def connect(
+    poller: Poller, sock: socket.socket, address: tuple[str, int] | str, seconds: float | None = None
+) -> Channel:
     """Connect a non-blocking socket and watch it.
 
-    Raises: OSError with the errno of ``connect(2)``; the socket is then closed.
+    Raises: OSError with the errno of ``connect(2)``, TimeoutError; the socket is then closed.
     """
     code = sock.connect_ex(address)
-    if code not in (0, errno.EINPROGRESS):
+    if code == errno.EINPROGRESS:
+        code = sock.connect_ex(address)  # a container answers within the first call; the second one tells
+    if code not in (0, errno.EALREADY):
         sock.close()
         raise OSError(code, "connect")
     channel = Channel(poller, sock)
-    try:
-        while code == errno.EINPROGRESS:
-            await channel.writable()
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _still_connecting(sock)
-    except BaseException:
-        channel.close()
-        raise
-    if code:
-        channel.close()
-        raise OSError(code, "connect")
+    if code == errno.EALREADY:
+        channel.deadline(seconds)
+        try:
+            while code == errno.EALREADY:  # also after a false hint (see above)
+                await channel.writable()
+                code = sock.connect_ex(address)
+        except BaseException:
+            channel.close()
+            raise
+        channel.deadline(None)
+        if code:
+            channel.close()
+            raise OSError(code, "connect")
     return channel
-
-
-def _still_connecting(sock: socket.socket) -> int:
-    """EINPROGRESS after a false hint (see above), 0 when the connection stands."""
-    try:
-        sock.getpeername()
-    except OSError:
-        return errno.EINPROGRESS
-    return 0

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from ipaddress import IPv4Address
 
 from dconnect.core.address import IPAddress, Target, parse_ip
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.failure import SOCKS4_REJECTED
-from dconnect.core.limits import HANDSHAKE_SECONDS
 from dconnect.proxy.door import Door
 from dconnect.proxy.poller import Channel
 from dconnect.proxy.stream import Stream
@@ -21,12 +19,8 @@ _COMMANDS = {socks5.BIND: "BIND", socks5.UDP_ASSOCIATE: "UDP ASSOCIATE"}
 async def serve_socks5(door: Door, client: Stream, session: Session) -> None:
     """Serve one SOCKS5 connection; the reply to CONNECT is sent after the connect, with its true outcome."""
     session.front = "socks5"
-    try:
-        async with asyncio.timeout(HANDSHAKE_SECONDS):
-            target = await _handshake(client, session)
-    except TimeoutError:
-        session.outcome, session.detail = "timeout", "The client did not finish its SOCKS5 request in time."
-        return
+    target = await _handshake(client, session)
+    client.channel.deadline(None)
     if target is None:
         return
     session.target = str(target)

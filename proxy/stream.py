@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -41,7 +42,7 @@ class Stream:
         Raises:
             Gone: the stream ended first.
             MalformedMessage: as the parser says; parsers bound the buffer.
-            OSError: as ``recv(2)`` does.
+            OSError: as ``recv(2)`` does, TimeoutError.
         """
         while (parsed := parser(self.buffer) if self.buffer else None) is None:
             data = await self.channel.receive(_READ_BYTES)
@@ -61,8 +62,9 @@ class Stream:
             data = bytes(self.buffer[:limit])
             del self.buffer[:limit]
             return data
-        async with asyncio.timeout(seconds):
-            data = await self.channel.receive(min(limit, BODY_BUFFER_BYTES))
+        self.channel.deadline(seconds)
+        data = await self.channel.receive(min(limit, BODY_BUFFER_BYTES))
+        self.channel.deadline(None)
         if not data:
             raise Gone(clean=False)
         await asyncio.sleep(0)  # a fast peer never makes us wait: others must have their turn
@@ -74,14 +76,12 @@ class Stream:
 
     async def farewell(self, data: bytes) -> None:
         """Send last words and FIN, then read on for a moment, lest a RST eats them (RFC 9112 §9.6)."""
-        try:
-            async with asyncio.timeout(LINGER_SECONDS):
-                await self.channel.send(data)
-                self.channel.finish()
-                while await self.channel.receive(_READ_BYTES):  # noqa: ASYNC110 - it waits for the peer
-                    await asyncio.sleep(0)  # a fast peer never makes us wait: the deadline must have its turn
-        except (OSError, TimeoutError):
-            pass
+        self.channel.deadline(LINGER_SECONDS)
+        with contextlib.suppress(OSError):  # a TimeoutError is one
+            await self.channel.send(data)
+            self.channel.finish()
+            while await self.channel.receive(_READ_BYTES):  # noqa: ASYNC110 - it waits for the peer
+                await asyncio.sleep(0)  # a fast peer never makes us wait: the deadline must have its turn
 
     def close(self) -> None:
         """Close the channel unless a relay has it."""

@@ -20,11 +20,8 @@ import socket
 from collections.abc import Callable
 
 from dconnect.core.limits import RELAY_TURN_BYTES
-from dconnect.proxy.poller import ERROR, HANGUP, READ, URGENT, WRITE, Channel, Poller
+from dconnect.proxy.poller import ERROR, HANGUP, NOT_DRY, READ, URGENT, WRITE, Channel, Poller
 from dconnect.proxy.relay.pipes import Conduit, PipePool
-
-_NOT_DRY = HANGUP | URGENT
-"""After such an event a short read tells nothing: reading also stops before urgent data."""
 
 
 class Direction:
@@ -75,9 +72,11 @@ class Relay:
         self._down = Direction(upstream, client)
         poller.replace(client.fd, self._client_ready)
         poller.replace(upstream.fd, self._upstream_ready)
-        # Bytes or FINs that arrived during the handshake have had their edge already.
-        self._pump(self._up, HANGUP)
-        self._pump(self._down, HANGUP)
+        # Bytes or FINs that arrived during the handshake may have had their edge already.
+        if not client.dry:
+            self._pump(self._up, HANGUP)
+        if not upstream.dry:
+            self._pump(self._down, HANGUP)
 
     def abort(self) -> None:
         """Cut both sides (the agent is going down)."""
@@ -87,7 +86,7 @@ class Relay:
         if mask & READ:
             if mask & URGENT:
                 self._sees_urgent(self._up)
-            self._pump(self._up, mask & _NOT_DRY)
+            self._pump(self._up, mask & NOT_DRY)
         if mask & WRITE and self._down.held:
             self._pump(self._down, HANGUP)
         if mask & ERROR:
@@ -97,7 +96,7 @@ class Relay:
         if mask & READ:
             if mask & URGENT:
                 self._sees_urgent(self._down)
-            self._pump(self._down, mask & _NOT_DRY)
+            self._pump(self._down, mask & NOT_DRY)
         if mask & WRITE and self._up.held:
             self._pump(self._up, HANGUP)
         if mask & ERROR:
