@@ -45,6 +45,10 @@ class Counters:
     failed: int = 0
     outcomes: dict[str, int] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Bind the logger once: a lazy one is bound anew for every line."""
+        self._log = structlog.get_logger().bind()
+
     def opened(self) -> None:
         self.open += 1
         self.accepted += 1
@@ -62,10 +66,10 @@ class Counters:
         self.outcomes[session.outcome] = self.outcomes.get(session.outcome, 0) + 1
         seconds = round(asyncio.get_running_loop().time() - session.started, 4)
         if session.outcome == "ok":
-            log.info("session", **session.told(), seconds=seconds)
+            self._log.info("session", **session.told(), seconds=seconds)
         else:
             self.failed += 1
-            log.warning("session", **session.told(), seconds=seconds)
+            self._log.warning("session", **session.told(), seconds=seconds)
 
 
 class Worker:
