@@ -188,6 +188,9 @@ def _listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+            # Clients speak first, here and in DNS: told together with its first bytes, a connection costs one
+            # wake-up instead of two. A silent one is told a second later.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         sock.bind((address, port))
         if kind == socket.SOCK_STREAM:
             sock.listen(LISTEN_BACKLOG)

@@ -146,11 +146,13 @@ class Dial:
             raise DialError(Failure.POLICY, f"{target} is not allowed: {objection}.")
         sock = await self._sockets.stream(address)
         try:
-            return await connect(self._poller, sock, (str(address), target.port), seconds)
+            channel = await connect(self._poller, sock, (str(address), target.port), seconds)
         except TimeoutError:
             raise _failed(Failure.TIMEOUT, target) from None
         except OSError as error:
             raise _failed(from_errno(error.errno or 0), target) from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # what we send next carries the ACK
+        return channel
 
 
 def _failed(failure: Failure, target: Target) -> DialError:

@@ -111,10 +111,13 @@ class FrontDoor:
                 self._observer.refused_by_source(address[0])
                 continue
             sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # our answers carry the ACKs
             self._clients += 1
             self._observer.opened()
             session = Session(f"{address[0]}:{address[1]}", started=self._poller.loop.time())
-            _ = self._tasks.start(self._serve(Stream(Channel(self._poller, sock)), session), "client")
+            channel = Channel(self._poller, sock)
+            channel.dry = False  # the first bytes came along
+            _ = self._tasks.start(self._serve(Stream(channel), session), "client")
 
     def _gone(self) -> None:
         self._clients -= 1

@@ -134,7 +134,7 @@ class Channel:
         self._expired = False
         self._not_dry = 0
         self.dry = True
-        """Whether the next bytes or FIN, if any, have their edge still to come."""
+        """True while the next bytes or FIN, if any, have their edge still to come (``add`` gives the first)."""
         self.sock = sock
         self.fd = sock.fileno()
         poller.add(self.fd, self._ready)
@@ -178,12 +178,13 @@ class Channel:
         while True:
             if self._expired:  # a peer that never makes us wait has a deadline too
                 raise TimeoutError
+            if self.dry:
+                self._reader = reader = self._poller.loop.create_future()
+                await reader
             try:
                 data = self.sock.recv(limit)
             except BlockingIOError:
                 self.dry = True
-                self._reader = reader = self._poller.loop.create_future()
-                await reader
             else:
                 self.dry = 0 < len(data) < limit and not self._not_dry
                 return data

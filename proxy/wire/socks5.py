@@ -78,7 +78,12 @@ def parse_request(buffer: bytes | bytearray) -> tuple[Request, int] | None:
         return None
     (port,) = struct.unpack_from("!H", buffer, end)
     raw = bytes(buffer[start:end])
-    host = _domain(raw) if kind == DOMAIN else str(ipaddress.ip_address(raw))
+    if kind == DOMAIN:
+        host = _domain(raw)
+    elif kind == IPV4:
+        host = f"{raw[0]}.{raw[1]}.{raw[2]}.{raw[3]}"
+    else:
+        host = str(ipaddress.IPv6Address(raw))
     return Request(command, Target(host, port)), end + 2
 
 
