@@ -10,6 +10,7 @@ import asyncio
 import copy
 import hashlib
 import itertools
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -131,7 +132,12 @@ class FakeEngine:
 
     def emit(self, kind: str, action: str, actor: str, attributes: Mapping[str, str]) -> None:
         """Send an event to every subscriber."""
-        event = {"Type": kind, "Action": action, "Actor": {"ID": actor, "Attributes": dict(attributes)}}
+        event: dict[str, Any] = {"Type": kind, "Action": action, "Actor": {"ID": actor, "Attributes": dict(attributes)}}
+        event["timeNano"] = time.time_ns()
+        self.send(event)
+
+    def send(self, event: dict[str, Any]) -> None:
+        """Send an event as it is to every subscriber."""
         for stream in self._streams:
             stream.put_nowait(event)
 

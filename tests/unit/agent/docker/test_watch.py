@@ -484,3 +484,31 @@ async def test_it_ends_when_cancelled_even_if_the_engine_fails_at_that_moment(en
     async with asyncio.timeout(DEADLINE):
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+@scenario_on(FakeEngine)
+async def test_a_death_is_told_before_the_engine_answers_an_inspect(engine: FakeEngine) -> None:
+    dying = engine.run("web")
+    async with watching(engine) as watched:
+        await watched.until(lambda: watched.address("web"))
+        engine.locked[dying] = asyncio.Event()  # as while it takes the networks down
+        engine.stop(dying)
+        await watched.until(lambda: watched.address("web") is None)
+        assert (found := watched.container("web")) is not None
+        assert found.state == "exited"
+        engine.start(dying)
+        engine.locked.pop(dying).set()
+        await watched.until(lambda: watched.address("web") == engine.address(dying))
+
+
+@scenario_on(FakeEngine)
+async def test_an_old_death_is_a_hint_and_no_more(engine: FakeEngine) -> None:
+    living = engine.run("web")
+    async with watching(engine) as watched:
+        await watched.until(lambda: watched.address("web"))
+        published = len(watched.published)
+        stale = {"Type": "container", "Action": "die", "Actor": {"ID": living, "Attributes": {}}, "timeNano": 1}
+        engine.send(stale)
+        engine.rename(living, "web2")
+        await watched.until(lambda: watched.container("web2"))
+        assert all(each.addresses for each in watched.published[published - 1 :])
