@@ -4,9 +4,9 @@ Theory. Subscribe to events first, then list, so that nothing falls between. An 
 and no more: it names what to look at again, and what is then read is the truth, so a repeated,
 late or superfluous event does no harm. One event is believed until the look: ``die``, because the
 engine answers no inspect before it has taken the dead container's networks down, which takes it
-150 to 200 ms (20.10), and a name must not lead there for so long. A whole list, at (re)connection and then periodically,
-mends whatever events did not tell. When the engine goes away the last inventory stays published:
-containers outlive their engine, so stale is better than nothing.
+150 to 200 ms (20.10), and a name must not lead there for so long. A whole list, at (re)connection
+and then periodically, mends whatever events did not tell. When the engine goes away the last
+inventory stays published: containers outlive their engine, so stale is better than nothing.
 
 An engine answers an inspect only when it is not starting that very container, which takes
 seconds while a hundred start. So there are two lanes: ``patient`` looks may wait for that, and
