@@ -131,13 +131,17 @@ class DialerSockets:
         ready = self._ready[kind]
         if len(ready) <= POOL_SOCKETS // 2:
             self._ask(kind)
+        if not ready:
+            await self._tasks.start(self._supplied(kind), "socket supply")  # a deadline needs a task
+        return ready.popleft()
+
+    async def _supplied(self, kind: bytes) -> None:
         try:
             async with asyncio.timeout(DIALER_SECONDS):
-                while not ready:
+                while not self._ready[kind]:
                     await self._supply(self._waiters[kind])
         except TimeoutError:
             raise _not_ready() from None
-        return ready.popleft()
 
     @staticmethod
     async def _supply(waiters: deque[asyncio.Future[None]]) -> None:

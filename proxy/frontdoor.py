@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.events import Observer, Session
 from dconnect.core.limits import ACCEPTS_PER_TURN, DRAIN_SECONDS, HANDSHAKE_SECONDS
-from dconnect.core.tasks import Tasks
 from dconnect.proxy.dial import Dial
+from dconnect.proxy.fiber import Fibers
 from dconnect.proxy.http import serve_http
 from dconnect.proxy.poller import Channel, Poller
 from dconnect.proxy.relay import PipePool, Relay
@@ -60,7 +60,7 @@ class FrontDoor:
         self._admits = admits
         self._max_clients = max_clients
         self._pipes = PipePool()
-        self._tasks = Tasks()
+        self._fibers = Fibers(poller.loop)
         self._relays: set[Relay] = set()
         self._clients = 0
         self._listening = False
@@ -86,7 +86,7 @@ class FrontDoor:
             self._empty.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), DRAIN_SECONDS)
-        await self._tasks.cancel()
+        await self._fibers.cancel()
         for relay in tuple(self._relays):
             relay.abort()
         self._pipes.close()
@@ -117,7 +117,7 @@ class FrontDoor:
             session = Session(f"{address[0]}:{address[1]}", started=self._poller.loop.time())
             channel = Channel(self._poller, sock)
             channel.dry = False  # the first bytes came along
-            _ = self._tasks.start(self._serve(Stream(channel), session), "client")
+            self._fibers.start(self._serve(Stream(channel), session))
 
     def _gone(self) -> None:
         self._clients -= 1

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from dconnect.core.limits import DEADLINE_TICK_SECONDS, EVENTS_PER_TURN
+from dconnect.proxy.fiber import Wait
 
 READ = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
@@ -122,15 +123,15 @@ class Channel:
     """A connected, non-blocking socket whose reads and writes can be awaited.
 
     Used for handshakes and HTTP; a relay takes the two sockets over with ``Poller.replace``.
-    One task reads and one task writes at a time.
+    One fiber or task reads and one writes at a time.
     """
 
     __slots__ = ("_expired", "_not_dry", "_poller", "_reader", "_writer", "dry", "fd", "sock")
 
     def __init__(self, poller: Poller, sock: socket.socket) -> None:
         self._poller = poller
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self._reader: Wait | None = None
+        self._writer: Wait | None = None
         self._expired = False
         self._not_dry = 0
         self.dry = True
@@ -146,12 +147,10 @@ class Channel:
             self._not_dry |= mask & NOT_DRY
             if reader is not None:
                 self._reader = None
-                if not reader.done():
-                    reader.set_result(None)
+                reader.wake()
         if writer is not None and mask & WRITE:
             self._writer = None
-            if not writer.done():
-                writer.set_result(None)
+            writer.wake()
 
     def deadline(self, seconds: float | None) -> None:
         """From so many seconds on, whoever waits for the peer gets TimeoutError; None: wait for ever."""
@@ -161,16 +160,17 @@ class Channel:
     def expire(self) -> None:
         """The deadline has come."""
         self._expired = True
-        for waiter in (self._reader, self._writer):
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(TimeoutError())
+        waits = self._reader, self._writer
         self._reader = self._writer = None
+        for wait in waits:
+            if wait is not None:
+                wait.wake(TimeoutError())
 
     async def writable(self) -> None:
         """Wait for the next sign that the socket may be written (or has failed). Raises TimeoutError."""
         if self._expired:
             raise TimeoutError
-        self._writer = writer = self._poller.loop.create_future()
+        self._writer = writer = Wait(self._poller.loop)
         await writer
 
     async def receive(self, limit: int) -> bytes:
@@ -179,7 +179,7 @@ class Channel:
             if self._expired:  # a peer that never makes us wait has a deadline too
                 raise TimeoutError
             if self.dry:
-                self._reader = reader = self._poller.loop.create_future()
+                self._reader = reader = Wait(self._poller.loop)
                 await reader
             try:
                 data = self.sock.recv(limit)
@@ -219,9 +219,9 @@ class Channel:
             return
         self._poller.forget(self)
         self.sock.close()
-        for waiter in (self._reader, self._writer):
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(OSError(errno.EBADF, "closed"))
+        for wait in (self._reader, self._writer):
+            if wait is not None:
+                wait.wake_soon(OSError(errno.EBADF, "closed"))
         self._reader = self._writer = None
 
     def reset(self) -> None:
