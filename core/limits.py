@@ -53,6 +53,9 @@ ACCEPTS_PER_TURN = 32
 DEADLINE_TICK_SECONDS = 0.25
 """How late a peer's deadline may be noticed: little beside the seconds that deadlines have."""
 
+ROUNDS_PER_TURN = 4
+"""Peers often answer while their events are handled: asking again costs less than the event loop's next iteration."""
+
 EVENTS_PER_TURN = 256
 """Readiness events handled before timers and other tasks run again."""
 

@@ -26,7 +26,7 @@ import struct
 from collections.abc import Callable
 from typing import TypeAlias
 
-from dconnect.core.limits import DEADLINE_TICK_SECONDS, EVENTS_PER_TURN
+from dconnect.core.limits import DEADLINE_TICK_SECONDS, EVENTS_PER_TURN, ROUNDS_PER_TURN
 from dconnect.proxy.fiber import Wait
 
 READ = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -110,13 +110,17 @@ class Poller:
 
     def _turn(self) -> None:
         handlers = self._handlers
-        for fd, mask in self._epoll.poll(0, EVENTS_PER_TURN):
-            handler = handlers.get(fd)
-            if handler is not None:
-                try:
-                    handler(mask)
-                except Exception as error:  # noqa: BLE001 - the events behind it are told only this once
-                    self.loop.call_exception_handler({"message": "an event handler failed", "exception": error})
+        for _ in range(ROUNDS_PER_TURN):
+            events = self._epoll.poll(0, EVENTS_PER_TURN)
+            for fd, mask in events:
+                handler = handlers.get(fd)
+                if handler is not None:
+                    try:
+                        handler(mask)
+                    except Exception as error:  # noqa: BLE001 - the events behind it are told only this once
+                        self.loop.call_exception_handler({"message": "an event handler failed", "exception": error})
+            if not events:
+                return
 
 
 class Channel:
