@@ -14,7 +14,7 @@ import pytest
 from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure
-from dconnect.core.limits import POOL_SOCKETS
+from dconnect.core.limits import DIALER_BATCH, PROBE_BATCH
 
 LOOPBACK = ip_address("127.0.0.1")
 DEADLINE = 10.0
@@ -94,11 +94,11 @@ def test_what_was_asked_of_a_dead_dialer_is_asked_of_the_next(tmp_path: Path) ->
             with dialer(tmp_path) as first:
                 (await sockets.stream(LOOPBACK)).close()
                 first.send_signal(signal.SIGSTOP)
-                for _ in range(POOL_SOCKETS // 2):  # so many that more are asked for
+                for _ in range(DIALER_BATCH // 2):  # so many that more are asked for
                     (await sockets.stream(LOOPBACK)).close()
             await sockets.wait_lost()
             with dialer(tmp_path):
-                for _ in range(POOL_SOCKETS):
+                for _ in range(DIALER_BATCH):
                     (await sockets.stream(LOOPBACK)).close()
 
     asyncio.run(scenario())
@@ -154,3 +154,18 @@ def test_the_kernel_knows_its_own_addresses(text: str, local: bool) -> None:
             await sockets.close()
 
     assert asyncio.run(scenario()) is local
+
+
+ADDRESSES = ("198.51.100.7", "127.0.0.1", "198.51.100.7", "2001:db8::7", "::1", "2001:db8::7", "127.0.0.1")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_answer_does_not_depend_on_what_was_asked_before(tmp_path: Path, own: bool) -> None:
+    async def scenario() -> list[bool]:
+        async with asyncio.timeout(DEADLINE), pool(tmp_path) as dialed:
+            sockets = LocalSockets() if own else dialed
+            # More than a batch, so the pool was refilled on the way.
+            return [await sockets.is_local(ip_address(text)) for text in ADDRESSES * PROBE_BATCH]
+
+    with dialer(tmp_path):
+        assert asyncio.run(scenario()) == [text in ("127.0.0.1", "::1") for text in ADDRESSES] * PROBE_BATCH
