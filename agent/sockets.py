@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections import deque
@@ -12,7 +13,7 @@ from pathlib import Path
 from dconnect.agent import dialer
 from dconnect.core.address import IPAddress
 from dconnect.core.errors import DialError
-from dconnect.core.failure import Failure
+from dconnect.core.failure import Failure, from_errno
 from dconnect.core.limits import DIALER_BATCH, DIALER_SECONDS, PROBE_BATCH
 from dconnect.core.tasks import Tasks, backoff
 
@@ -56,7 +57,7 @@ class LocalSockets:
         try:
             return dialer.create(kind)
         except OSError as error:
-            raise _not_ready() from error
+            raise _refused(error.errno or errno.EIO) from error
 
 
 class DialerSockets:
@@ -146,7 +147,7 @@ class DialerSockets:
         except OSError:
             message, descriptors = b"", []
         kind = message[:1]
-        if kind not in dialer.KINDS:
+        if kind not in dialer.KINDS or len(message) != 2:
             for descriptor in descriptors:
                 os.close(descriptor)
             self._drop()
@@ -156,7 +157,16 @@ class DialerSockets:
         for descriptor in descriptors:
             # Family, type and protocol are given, which spares three system calls per socket.
             self._ready[kind].append(socket.socket(family, style, 0, fileno=descriptor))
+        if not descriptors and message[1]:
+            self._fail(kind, message[1])
         self._wake(kind)
+
+    def _fail(self, kind: bytes, code: int) -> None:
+        """Tell all who wait; asking again is for the next dial."""
+        for waiter in self._waiters[kind]:
+            if not waiter.done():
+                waiter.set_exception(_refused(code))
+        self._waiters[kind].clear()
 
     def _wake(self, kind: bytes) -> None:
         waiters = self._waiters[kind]
@@ -199,6 +209,15 @@ class DialerSockets:
         self._asked.clear()
         self._found.clear()
         self._lost.set()
+
+
+def _refused(code: int) -> DialError:
+    """Why ``socket(2)`` failed in the engine's network namespace."""
+    if code == errno.EAFNOSUPPORT:
+        sentence = "The engine's kernel has no such addresses: IPv6 is off there, or IPv4."
+    else:
+        sentence = f"The engine gives no sockets at the moment ({os.strerror(code)}); try again shortly."
+    return DialError(from_errno(code), sentence)
 
 
 def _not_ready() -> DialError:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from dconnect.agent.dialer import SOCKET_NAME
 from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure
@@ -112,6 +115,47 @@ def test_without_a_dialer_a_dial_fails_in_words(tmp_path: Path) -> None:
             assert caught.value.failure is Failure.NOT_READY
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("code", "failure", "words"),
+    [
+        (errno.EAFNOSUPPORT, Failure.NETWORK_UNREACHABLE, "IPv6 is off"),
+        (errno.EMFILE, Failure.NOT_READY, "Too many open files"),
+    ],
+)
+def test_when_no_socket_can_be_made_all_who_wait_are_told_why_and_the_next_dial_asks_again(
+    tmp_path: Path, code: int, failure: Failure, words: str
+) -> None:
+    asked = []
+
+    def serve(listener: socket.socket) -> None:
+        link, _ = listener.accept()
+        with link:
+            while request := link.recv(16):
+                asked.append(request)
+                link.send(request[:1] + bytes((code,)))
+
+    async def scenario() -> None:
+        async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
+            await sockets.wait_connected(DEADLINE)
+            address = ip_address("2001:db8::7")
+            dials = [sockets.stream(address), sockets.stream(address), sockets.is_local(address)]
+            for refusal in await asyncio.gather(*dials, return_exceptions=True):
+                assert isinstance(refusal, DialError)
+                assert refusal.failure is failure
+                assert words in str(refusal)
+            with pytest.raises(DialError, match=words):
+                await sockets.stream(address)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(tmp_path / SOCKET_NAME))
+        listener.listen()
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        asyncio.run(scenario())
+        thread.join(DEADLINE)
+    assert [request[:1] for request in asked] == [b"4", b"6", b"v", b"6"]
 
 
 def test_a_waiting_dial_that_is_cancelled_takes_no_socket_from_the_next(tmp_path: Path) -> None:
