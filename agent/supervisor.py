@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dconnect.agent import stderr
 from dconnect.agent.lent import Lent
 from dconnect.core.config import AgentConfig
 from dconnect.core.errors import DconnectError
@@ -210,5 +211,5 @@ def log(event: str, level: str = "info", **fields: Any) -> None:
     """One line in the form that structlog gives the other processes."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     line = json.dumps({"event": event, "level": level, "process": "supervisor", "timestamp": stamp, **fields})
-    with contextlib.suppress(OSError):
-        os.write(sys.stderr.fileno(), line.encode() + b"\n")
+    with stderr.opened(sys.stderr.fileno()) as fd:
+        stderr.write(fd, line.encode() + b"\n")  # what is not taken is lost
