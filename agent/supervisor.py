@@ -56,13 +56,18 @@ class Supervisor:
 
     def __init__(self, children: list[Child]) -> None:
         self._children = children
+        self._asked: list[int] = []
+        """Signals to end that came; only the main loop acts on them, so that it cannot miss a child just started."""
         self._stopping = False
         self._deadline = 0.0
         self._wakeup, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> int:
         """Supervise until told to stop; the exit code."""
-        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {
+            number: signal.signal(number, lambda number, _: self._asked.append(number))
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
         handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
         before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         try:
@@ -70,8 +75,7 @@ class Supervisor:
                 self._start_due()
                 self._wait()
                 self._reap()
-                if self._stopping and time.monotonic() > self._deadline:
-                    self._signal_all(signal.SIGKILL)
+                self._stop_if_asked()
         finally:
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
@@ -81,14 +85,17 @@ class Supervisor:
         log("agent stopped")
         return 0
 
-    def _on_signal(self, number: int, _frame: object) -> None:
-        if self._stopping:  # asked twice: no more patience
-            self._deadline = 0.0
-            return
-        log("agent stopping", signal=signal.Signals(number).name)
-        self._stopping = True
-        self._deadline = time.monotonic() + _STOP_SECONDS
-        self._signal_all(signal.SIGTERM)
+    def _stop_if_asked(self) -> None:
+        now = time.monotonic()
+        if self._asked and not self._stopping:
+            log("agent stopping", signal=signal.Signals(self._asked[0]).name)
+            self._stopping = True
+            self._deadline = now + _STOP_SECONDS
+            self._signal_all(signal.SIGTERM)
+        if self._stopping and (len(self._asked) > 1 or now > self._deadline):  # asked twice: no more patience
+            self._asked = self._asked[:1]
+            self._deadline = now + 1.0  # a process in the kernel's hands may outlive even this
+            self._signal_all(signal.SIGKILL)
 
     def _signal_all(self, number: signal.Signals) -> None:
         for child in self._children:
@@ -97,13 +104,15 @@ class Supervisor:
                     os.kill(child.pid, number)
 
     def _start_due(self) -> None:
-        now = time.monotonic()
         for child in self._children:
-            if not child.pid and not self._stopping and child.due <= now:
+            if not child.pid and not self._stopping and child.due <= time.monotonic():
                 argv = [sys.executable, "-P", "-m", child.module, child.lent.to_json()]
-                # Own process groups: Ctrl-C in a terminal reaches the supervisor alone.
-                child.pid = os.posix_spawn(sys.executable, argv, os.environ, setpgroup=0)
-                child.started = now
+                child.started = time.monotonic()
+                try:
+                    # Own process groups: Ctrl-C in a terminal reaches the supervisor alone.
+                    child.pid = os.posix_spawn(sys.executable, argv, os.environ, setpgroup=0)
+                except OSError as error:  # no memory or no more processes, for the moment
+                    self._again(child, "process cannot be started", reason=error.strerror)
 
     def _wait(self) -> None:
         times = [child.due for child in self._children if not child.pid and not self._stopping]
@@ -124,17 +133,17 @@ class Supervisor:
                 return
             for child in self._children:
                 if child.pid == pid:
-                    self._died(child, os.waitstatus_to_exitcode(status))
+                    code = os.waitstatus_to_exitcode(status)
+                    self._again(child, "process died and is restarted", exit_code=code)
 
-    def _died(self, child: Child, code: int) -> None:
+    def _again(self, child: Child, event: str, **fields: Any) -> None:
         now = time.monotonic()
         child.pid = 0
-        if self._stopping:
-            return
         child.failures = 0 if now - child.started > _STEADY_SECONDS else child.failures + 1
         delay = backoff(child.failures - 1, most=5.0) if child.failures else 0.0
         child.due = now + delay
-        log("process died and is restarted", "warning", process=child.name, exit_code=code, delay_s=delay)
+        if not self._stopping:
+            log(event, "warning", process=child.name, **fields, delay_s=delay)
 
 
 def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_port: int) -> int:

@@ -41,8 +41,8 @@ MUTANTS = (
     Mutant("agent/supervisor.py", "setpgroup=0", "setpgroup=os.getpgid(0)", "tests/unit/agent/test_supervisor.py"),
     Mutant(
         "agent/supervisor.py",
-        "self._deadline = 0.0\n            return",
-        "return",
+        "(len(self._asked) > 1 or now > self._deadline)",
+        "now > self._deadline",
         "tests/unit/agent/test_supervisor.py",
     ),
     Mutant("agent/dialer.py", "style | socket.SOCK_NONBLOCK | ", "style | ", "tests/unit/agent/test_dialer.py"),

@@ -35,6 +35,8 @@ from dconnect.agent.lent import Lent
 from dconnect.agent.supervisor import Child, Supervisor
 from dconnect.core.config import AgentConfig
 from dataclasses import replace
+import os, sys
+sys.executable = os.environ.get("EXECUTABLE", sys.executable)
 lent = Lent(AgentConfig(), "unix:///none", 0, 0, 0, 0, 0, 0, "/nowhere")
 raise SystemExit(Supervisor([Child(f"child {i}", "a_child", replace(lent, index=i)) for i in range(2)]).run())
 """
@@ -97,6 +99,18 @@ def test_a_child_that_dies_again_and_again_is_restarted_ever_more_slowly(told: P
     assert delays == sorted(delays)
     assert delays[0] < delays[-1] <= 5.0
     assert all(line["exit_code"] == 3 for line in lines if "exit_code" in line)
+
+
+def test_a_child_that_cannot_even_be_started_is_tried_again_ever_more_slowly(told: Path) -> None:
+    with supervised(told, EXECUTABLE="/nowhere/python") as process:
+        assert process.stderr is not None
+        lines = [json.loads(process.stderr.readline()) for _ in range(8)]
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
+    assert {line["reason"] for line in lines} == {"No such file or directory"}
+    delays = [line["delay_s"] for line in lines if line["process"] == "child 0"]
+    assert delays == sorted(delays)
+    assert delays[0] < delays[-1]
 
 
 def test_a_stderr_that_nobody_reads_delays_no_restart(told: Path) -> None:
