@@ -178,7 +178,7 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
             )
             for descriptor in lent.descriptors():
                 os.set_inheritable(descriptor, True)
-            count = config.workers or min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+            count = min(MAX_WORKERS, len(os.sched_getaffinity(0)))
             children = [Child("control", "dconnect.agent.control", lent)]
             children += [
                 Child(f"worker {index}", "dconnect.agent.worker", replace(lent, index=index)) for index in range(count)
