@@ -25,6 +25,11 @@ def system_addresses(host: str) -> Iterable[str]:
     return [str(item[4][0]) for item in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
 
 
+def not_informed() -> DialError:
+    """Nothing can be said before the first inventory."""
+    return DialError(Failure.NOT_READY, "The agent is starting and has not heard from the engine yet; try again.")
+
+
 def no_addresses(host: str, nothing: Stopped | NoAddress | Unknown | NotOurs) -> DialError:
     """Why a name leads to no container."""
     match nothing:
@@ -70,9 +75,7 @@ class Names:
     async def __call__(self, host: str) -> Sequence[IPAddress] | OwnService:
         zone = self._zone()
         if zone is None:
-            raise DialError(
-                Failure.NOT_READY, "The agent is starting and has not heard from the engine yet; try again."
-            )
+            raise not_informed()
         match zone.resolve(host):
             case Found(addresses=addresses):
                 return addresses

@@ -165,6 +165,7 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
     lifeline, hold = os.pipe2(os.O_CLOEXEC)
     try:
         with contextlib.ExitStack() as stack:
+            count = min(MAX_WORKERS, len(os.sched_getaffinity(0)))
             lent = Lent(
                 config=config,
                 engine=engine,
@@ -175,10 +176,10 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
                 api=stack.enter_context(_listen_unix(directory, "api.sock")).fileno(),
                 lifeline=lifeline,
                 directory=directory,
+                workers=count,
             )
             for descriptor in lent.descriptors():
                 os.set_inheritable(descriptor, True)
-            count = min(MAX_WORKERS, len(os.sched_getaffinity(0)))
             children = [Child("control", "dconnect.agent.control", lent)]
             children += [
                 Child(f"worker {index}", "dconnect.agent.worker", replace(lent, index=index)) for index in range(count)
