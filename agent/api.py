@@ -18,9 +18,10 @@ from aiohttp import web
 from dconnect.agent.dialing import Strategy
 from dconnect.agent.docker.watch import Watcher
 from dconnect.agent.links import Links
+from dconnect.agent.names import no_addresses
 from dconnect.core.config import AgentConfig
 from dconnect.core.inventory import Inventory
-from dconnect.dns import Agent, Found, NoAddress, Stopped, Unknown, Zone
+from dconnect.dns import Agent, Found, Zone
 
 VERSION = version("dconnect")
 
@@ -103,17 +104,8 @@ class _Api:
             case Agent():
                 address = self._state.config.reach.strip("[]")
                 return web.json_response({"name": name, "addresses": [address], "containers": []})
-            case Stopped(container=container, state=state):
-                sentence = f"The container {container} is {state}; start it with: docker start {container}"
-            case NoAddress(container=container):
-                sentence = (
-                    f"The container {container} has no address of its own (network mode host, none or another's)."
-                )
-            case Unknown(candidates=candidates) if candidates:
-                sentence = f"No container is called {name}; it may be one of {', '.join(candidates)}."
-            case _:
-                sentence = f"No container is called {name}; dconnect dns lists all names."
-        return web.json_response({"error": sentence}, status=404)
+            case nothing:
+                return web.json_response({"error": str(no_addresses(name, nothing))}, status=404)
 
     async def page(self, _request: web.Request) -> web.Response:
         status = self._status()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
+from dconnect.agent import stderr
 from dconnect.agent.lent import Lent
 from dconnect.agent.log import configure
 
@@ -25,9 +26,23 @@ def run(
         main: gets what was lent and an event that is set when it must end.
         loop_factory: makes the event loop; None is asyncio's own.
     """
-    lent = Lent.from_json(sys.argv[1])
-    buffer = configure(process(lent))
+    with stderr.opened(sys.stderr.fileno()) as fd:
+        lent = Lent.from_json(sys.argv[1])
+        buffer = configure(process(lent), fd)
+        try:
+            _run(lent, main, loop_factory)
+        except Exception:  # noqa: BLE001 - whatever it was, it belongs in the log
+            structlog.get_logger().critical("unexpected error; the process ends and is restarted", exc_info=True)
+            raise SystemExit(1) from None
+        finally:
+            buffer.flush()
 
+
+def _run(
+    lent: Lent,
+    main: Callable[[Lent, asyncio.Event], Awaitable[None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+) -> None:
     async def supervised() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_unexpected)
@@ -41,11 +56,8 @@ def run(
         finally:
             waiter.cancel()
 
-    try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(supervised())
-    finally:
-        buffer.flush()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(supervised())
 
 
 async def _stopped(loop: asyncio.AbstractEventLoop, lifeline: int, stop: asyncio.Event) -> None:

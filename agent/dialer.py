@@ -104,13 +104,14 @@ class Dialer:
     def _serve(self, client: socket.socket) -> None:
         try:
             request = client.recv(16)
-            if len(request) == 2 and request[:1] in KINDS:
-                self._reply(client, request[:1], min(request[1], MAX_DESCRIPTORS))
-                return
         except BlockingIOError:
             return
         except OSError:
-            pass
+            request = b""
+        if len(request) == 2 and request[:1] in KINDS:
+            with contextlib.suppress(OSError):
+                self._reply(client, request[:1], min(request[1], MAX_DESCRIPTORS))
+                return
         # End of stream, nonsense, or a client that does not take what it asked for.
         self._selector.unregister(client)
         self._clients.discard(client)

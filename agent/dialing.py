@@ -18,6 +18,8 @@ from dconnect.core.errors import DconnectError, DialError
 from dconnect.core.tasks import backoff
 
 _TEST_SECONDS = 3.0
+_RETEST_SECONDS = 5.0
+"""Longest pause between tests of a dialer that failed them: what was wrong may pass."""
 log = structlog.get_logger()
 
 
@@ -52,19 +54,31 @@ class Dialing:
             if self._sockets.connected:
                 attempt = 0
                 self.state = "running"
-                if self.strategy.name != "engine-netns":
-                    self.strategy = await self_test(self._sockets, self._own)
-                    log.info("strategy chosen", strategy=self.strategy.name, detail=self.strategy.detail)
+                await self._prove()
                 await self._sockets.wait_lost()
                 log.warning("the dialer is gone and is restarted")
                 continue
             try:
                 await self._ensure()
             except DconnectError as error:
-                self.strategy = Strategy("unavailable", f"The dialer cannot be started: {error}")
-                log.warning("dialer not started", reason=str(error))
+                self._choose(Strategy("unavailable", f"The dialer cannot be started: {error}"))
             await self._sockets.wait_connected(backoff(attempt))
             attempt += 1
+
+    async def _prove(self) -> None:
+        """Test until the dialer's sockets reach containers, or it is gone."""
+        attempt = 0
+        while self.strategy.name != "engine-netns" and self._sockets.connected:
+            self._choose(await self_test(self._sockets, self._own))
+            if self.strategy.name != "engine-netns":
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._sockets.wait_lost(), backoff(attempt, most=_RETEST_SECONDS))
+                attempt += 1
+
+    def _choose(self, strategy: Strategy) -> None:
+        if strategy != self.strategy:
+            self.strategy = strategy
+            log.info("strategy chosen", strategy=strategy.name, detail=strategy.detail)
 
     async def _ensure(self) -> None:
         """One step towards a running dialer of our own image."""
@@ -72,6 +86,11 @@ class Dialing:
         if own is None:
             raise DconnectError("the agent does not find its own container on this engine.")
         existing = await self._engine.inspect(labels.DIALER_NAME)
+        if existing is not None and _role(existing) != labels.ROLE_DIALER:
+            raise DconnectError(
+                f"a container called {labels.DIALER_NAME} is there already and is not dconnect's; "
+                f"rename it with: docker rename {labels.DIALER_NAME} another-name"
+            )
         if existing is not None and existing.get("Image") != own.get("Image"):
             await self._engine.remove(existing["Id"])
             existing = None
@@ -82,6 +101,10 @@ class Dialing:
         elif not (existing.get("State") or {}).get("Running"):
             self.state = "starting"
             await self._engine.start(existing["Id"])
+
+
+def _role(container: dict[str, Any]) -> str:
+    return str(((container.get("Config") or {}).get("Labels") or {}).get(labels.LABEL_ROLE, ""))
 
 
 def dialer_config(own: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class Lent:
     """Read end of a pipe whose write end only the supervisor has: its EOF means "end yourself"."""
     directory: str
     """Where the two unix sockets are: bus.sock and api.sock."""
+    workers: int = 1
+    """How many workers there are."""
     index: int = 0
     """The worker's number, from 0."""
 

@@ -1,28 +1,40 @@
-"""Control's side of the bus: every worker gets each inventory, and tells what it has done."""
+"""Control's side of the bus: every worker gets the latest inventory, and tells what it has done.
+
+A worker is sent the next inventory only when it has told that it serves the one before, so what
+waits for a slow or stuck one is a single snapshot, and it skips those that are out of date.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import Any
 
 from dconnect.agent import bus
 from dconnect.core.inventory import Inventory
-from dconnect.core.limits import BUS_MESSAGE_BYTES
-
-_MAX_UNSENT_BYTES = 4 * BUS_MESSAGE_BYTES
-"""A worker that has taken nothing for this long is stuck; its link is cut and it starts afresh."""
 
 _CLOSE_SECONDS = 1.0
 """A link ends within one turn of the loop."""
 
 
+@dataclass(eq=False, slots=True)
+class _Link:
+    writer: asyncio.StreamWriter
+    task: asyncio.Task[Any] | None
+    sent: int = -1
+    served: int = -1
+    """Serials of the inventories that it was sent and serves last; -1 before the first."""
+
+
 class Links:
     """The workers that are connected now."""
 
-    def __init__(self) -> None:
-        self._writers: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
-        self._snapshot: bytes | None = None
+    def __init__(self, workers: int) -> None:
+        """Prepare for so many workers."""
+        self._workers = workers
+        self._links: set[_Link] = set()
+        self._snapshot = b""
         self.serial = 0
         """Counts inventories; a worker reports the one it serves."""
         self.reports: dict[int, dict[str, Any]] = {}
@@ -30,46 +42,46 @@ class Links:
 
     @property
     def in_step(self) -> bool:
-        """Whether an inventory exists and every connected worker serves the latest one."""
-        return bool(self.reports) and all(report["serial"] == self.serial for report in self.reports.values())
+        """Whether an inventory exists and every worker is there and serves the latest one."""
+        serials = [report["serial"] for report in self.reports.values()]
+        return self.serial > 0 and serials == [self.serial] * self._workers
 
     def publish(self, inventory: Inventory) -> None:
         """Send an inventory to all workers, and to every later one."""
         self.serial += 1
         self._snapshot = bus.encode({"serial": self.serial, "inventory": inventory.to_json()})
-        for writer in tuple(self._writers):
-            self._send(writer, self._snapshot)
+        for link in self._links:
+            self._bring_up(link)
 
-    def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        if writer.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
-            writer.transport.abort()
-            return
-        writer.write(data)
+    def _bring_up(self, link: _Link) -> None:
+        if link.served == link.sent < self.serial and self._snapshot:
+            link.sent = self.serial
+            link.writer.write(self._snapshot)
 
     async def close(self) -> None:
         """Cut all links, and wait until each has seen its end."""
-        tasks = [task for task in self._writers.values() if task is not None]
-        for writer in self._writers:
-            writer.transport.abort()
+        tasks = [link.task for link in self._links if link.task is not None]
+        for link in self._links:
+            link.writer.transport.abort()
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One worker's link, from connect to loss."""
-        self._writers[writer] = asyncio.current_task()
-        index: int | None = None
+        link = _Link(writer, asyncio.current_task())
+        self._links.add(link)
+        report: bus.Message = {}
         try:
-            if self._snapshot is not None:
-                self._send(writer, self._snapshot)
             while True:
+                self._bring_up(link)
                 report = await bus.receive(reader)
-                index = int(report["index"])
-                self.reports[index] = report
+                link.served = int(report["serial"])
+                self.reports[int(report["index"])] = report
         except (OSError, EOFError, ValueError, KeyError, TypeError):
             pass
         finally:
-            self._writers.pop(writer, None)
-            if index is not None:
-                self.reports.pop(index, None)
+            self._links.discard(link)
+            for index in [index for index, latest in self.reports.items() if latest is report]:
+                del self.reports[index]  # unless its successor has reported already
             with contextlib.suppress(OSError):
                 writer.close()

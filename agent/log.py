@@ -2,20 +2,20 @@
 
 Lines are collected and written together a moment later: the engine pays per write for every
 line of a container's output, and a front door at thousands of connections a second must not
-spend its time there. The buffer is bounded; what does not fit is counted, not kept.
+spend its time there. The buffer is bounded; what does not fit is counted, not kept. While nobody
+reads, nothing is written and nothing waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import sys
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+from dconnect.agent import stderr
 
 _FLUSH_SECONDS = 0.05
 _MAX_LINES = 4096
@@ -23,11 +23,13 @@ _MAX_LINES = 4096
 
 
 class LineBuffer:
-    """A structlog logger that writes in batches."""
+    """A structlog logger that writes in batches, and never waits."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._lines: list[str] = []
+        self._batch = b""
+        """Lines on their way; while the reader does not take them, no more are encoded."""
         self._dropped = 0
         self._scheduled = False
 
@@ -37,30 +39,37 @@ class LineBuffer:
             self._dropped += 1
             return
         self._lines.append(line)
-        if not self._scheduled:
-            try:
-                asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
-                self._scheduled = True
-            except RuntimeError:  # no loop: start-up and shutdown
-                self.flush()
+        if not self._scheduled and not self._later():
+            self.flush()
 
     debug = info = warning = error = critical = msg
 
+    def _later(self) -> bool:
+        try:
+            asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
+        except RuntimeError:  # no loop: start-up and shutdown
+            return False
+        self._scheduled = True
+        return True
+
     def flush(self) -> None:
-        """Write what is there; a broken stderr must not stop the agent."""
+        """Write what is taken at once; what is not is tried again as long as a loop runs."""
         self._scheduled = False
-        if self._dropped:
-            self._lines.append(f'{{"event":"log lines dropped","level":"warning","count":{self._dropped}}}')
-            self._dropped = 0
-        lines, self._lines = self._lines, []
-        if lines:
-            with contextlib.suppress(OSError):
-                os.write(self._fd, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
+        self._batch = stderr.write(self._fd, self._batch)
+        if not self._batch:
+            if self._dropped:
+                self._lines.append(f'{{"event":"log lines dropped","level":"warning","count":{self._dropped}}}')
+                self._dropped = 0
+            if self._lines:
+                lines, self._lines = self._lines, []
+                self._batch = stderr.write(self._fd, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
+        if self._batch and not self._scheduled:
+            self._later()
 
 
-def configure(process: str) -> LineBuffer:
-    """Set structlog up for this process; flush the returned buffer before exit."""
-    buffer = LineBuffer(sys.stderr.fileno())
+def configure(process: str, fd: int) -> LineBuffer:
+    """Set structlog up for this process, which writes to ``fd``; flush the returned buffer before exit."""
+    buffer = LineBuffer(fd)
     terminal = sys.stderr.isatty()
     # A default per call would make a new encoder for every line.
     encode = json.JSONEncoder(default=repr).encode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections import deque
@@ -12,67 +13,51 @@ from pathlib import Path
 from dconnect.agent import dialer
 from dconnect.core.address import IPAddress
 from dconnect.core.errors import DialError
-from dconnect.core.failure import Failure
-from dconnect.core.limits import DIALER_BATCH, DIALER_SECONDS, POOL_SOCKETS
+from dconnect.core.failure import Failure, from_errno
+from dconnect.core.limits import DIALER_BATCH, DIALER_SECONDS, PROBE_BATCH
 from dconnect.core.tasks import Tasks, backoff
 
 _TCP = {4: b"4", 6: b"6"}
 _UDP = {4: b"u", 6: b"v"}
+_BATCH = {b"4": DIALER_BATCH, b"6": DIALER_BATCH, b"u": PROBE_BATCH, b"v": PROBE_BATCH}
 _DISCARD_PORT = 9
 """Any port serves: connecting a datagram socket sends nothing, it only asks for the route."""
 
 
-class Probe:
-    """Asks the kernel whether an address is its own, with one datagram socket per family.
+def stays_on_machine(probe: socket.socket, address: IPAddress) -> bool:
+    """Whether connecting to the address would stay on the machine; uses up a fresh datagram socket.
 
     For a destination that is local to the network namespace of the socket, the kernel chooses the
     destination itself as the source (but for 127.0.0.0/8, which policy knows). So the answer is
-    never out of date, whatever bridges come and go.
+    never out of date, whatever bridges come and go. A socket serves once only: Linux keeps the
+    source address that the first connect chose.
     """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-
-    def is_local(self, address: IPAddress) -> bool:
-        """Whether connecting to the address would stay on the machine."""
+    with probe:
         try:
-            self._sock.connect((str(address), _DISCARD_PORT))
-            return bool(self._sock.getsockname()[0].partition("%")[0] == str(address))
+            probe.connect((str(address), _DISCARD_PORT))
+            return bool(probe.getsockname()[0].partition("%")[0] == str(address))
         except OSError:
             return False  # no route: the dial itself will tell the true reason
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._sock.close()
 
 
 class LocalSockets:
     """Sockets of this process: the agent runs on a machine that reaches containers itself."""
 
-    def __init__(self) -> None:
-        self._probes: dict[int, Probe] = {}
-
     async def stream(self, address: IPAddress) -> socket.socket:
         return self._create(_TCP[address.version])
 
     async def is_local(self, address: IPAddress) -> bool:
-        probe = self._probes.get(address.version)
-        if probe is None:
-            probe = self._probes[address.version] = Probe(self._create(_UDP[address.version]))
-        return probe.is_local(address)
+        return stays_on_machine(self._create(_UDP[address.version]), address)
 
     async def close(self) -> None:
-        """Close the probes."""
-        for probe in self._probes.values():
-            probe.close()
-        self._probes.clear()
+        """Nothing is kept."""
 
     @staticmethod
     def _create(kind: bytes) -> socket.socket:
         try:
             return dialer.create(kind)
         except OSError as error:
-            raise _not_ready() from error
+            raise _refused(error.errno or errno.EIO) from error
 
 
 class DialerSockets:
@@ -83,7 +68,6 @@ class DialerSockets:
         self._ready: dict[bytes, deque[socket.socket]] = {kind: deque() for kind in dialer.KINDS}
         self._asked: set[bytes] = set()
         self._waiters: dict[bytes, deque[asyncio.Future[None]]] = {kind: deque() for kind in dialer.KINDS}
-        self._probes: dict[int, Probe] = {}
         self._link: socket.socket | None = None
         self._lost = asyncio.Event()
         self._found = asyncio.Event()
@@ -114,22 +98,16 @@ class DialerSockets:
         for ready in self._ready.values():
             while ready:
                 ready.popleft().close()
-        for probe in self._probes.values():
-            probe.close()
-        self._probes.clear()
 
     async def stream(self, address: IPAddress) -> socket.socket:
         return await self._take(_TCP[address.version])
 
     async def is_local(self, address: IPAddress) -> bool:
-        probe = self._probes.get(address.version)
-        if probe is None:
-            probe = self._probes[address.version] = Probe(await self._take(_UDP[address.version]))
-        return probe.is_local(address)
+        return stays_on_machine(await self._take(_UDP[address.version]), address)
 
     async def _take(self, kind: bytes) -> socket.socket:
         ready = self._ready[kind]
-        if len(ready) <= POOL_SOCKETS // 2:
+        if len(ready) <= _BATCH[kind] // 2:
             self._ask(kind)
         if not ready:
             await self._tasks.start(self._supplied(kind), "socket supply")  # a deadline needs a task
@@ -156,9 +134,8 @@ class DialerSockets:
     def _ask(self, kind: bytes) -> None:
         if self._link is None or kind in self._asked:
             return
-        batch = DIALER_BATCH if kind in _TCP.values() else 1
         try:
-            self._link.send(kind + bytes((batch,)))
+            self._link.send(kind + bytes((_BATCH[kind],)))
             self._asked.add(kind)
         except OSError:
             self._drop()
@@ -174,7 +151,7 @@ class DialerSockets:
         except OSError:
             message, descriptors = b"", []
         kind = message[:1]
-        if kind not in dialer.KINDS:
+        if kind not in dialer.KINDS or len(message) != 2:
             for descriptor in descriptors:
                 os.close(descriptor)
             self._drop()
@@ -184,7 +161,16 @@ class DialerSockets:
         for descriptor in descriptors:
             # Family, type and protocol are given, which spares three system calls per socket.
             self._ready[kind].append(socket.socket(family, style, 0, fileno=descriptor))
+        if not descriptors and message[1]:
+            self._fail(kind, message[1])
         self._wake(kind)
+
+    def _fail(self, kind: bytes, code: int) -> None:
+        """Tell all who wait; asking again is for the next dial."""
+        for waiter in self._waiters[kind]:
+            if not waiter.done():
+                waiter.set_exception(_refused(code))
+        self._waiters[kind].clear()
 
     def _wake(self, kind: bytes) -> None:
         waiters = self._waiters[kind]
@@ -227,6 +213,15 @@ class DialerSockets:
         self._asked.clear()
         self._found.clear()
         self._lost.set()
+
+
+def _refused(code: int) -> DialError:
+    """Why ``socket(2)`` failed in the engine's network namespace."""
+    if code == errno.EAFNOSUPPORT:
+        sentence = "The engine's kernel has no such addresses: IPv6 is off there, or IPv4."
+    else:
+        sentence = f"The engine gives no sockets at the moment ({os.strerror(code)}); try again shortly."
+    return DialError(from_errno(code), sentence)
 
 
 def _not_ready() -> DialError:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dconnect.agent import stderr
 from dconnect.agent.lent import Lent
 from dconnect.core.config import AgentConfig
 from dconnect.core.errors import DconnectError
@@ -55,13 +56,18 @@ class Supervisor:
 
     def __init__(self, children: list[Child]) -> None:
         self._children = children
+        self._asked: list[int] = []
+        """Signals to end that came; only the main loop acts on them, so that it cannot miss a child just started."""
         self._stopping = False
         self._deadline = 0.0
         self._wakeup, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> int:
         """Supervise until told to stop; the exit code."""
-        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {
+            number: signal.signal(number, lambda number, _: self._asked.append(number))
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
         handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
         before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         try:
@@ -69,8 +75,7 @@ class Supervisor:
                 self._start_due()
                 self._wait()
                 self._reap()
-                if self._stopping and time.monotonic() > self._deadline:
-                    self._signal_all(signal.SIGKILL)
+                self._stop_if_asked()
         finally:
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
@@ -80,14 +85,17 @@ class Supervisor:
         log("agent stopped")
         return 0
 
-    def _on_signal(self, number: int, _frame: object) -> None:
-        if self._stopping:  # asked twice: no more patience
-            self._deadline = 0.0
-            return
-        log("agent stopping", signal=signal.Signals(number).name)
-        self._stopping = True
-        self._deadline = time.monotonic() + _STOP_SECONDS
-        self._signal_all(signal.SIGTERM)
+    def _stop_if_asked(self) -> None:
+        now = time.monotonic()
+        if self._asked and not self._stopping:
+            log("agent stopping", signal=signal.Signals(self._asked[0]).name)
+            self._stopping = True
+            self._deadline = now + _STOP_SECONDS
+            self._signal_all(signal.SIGTERM)
+        if self._stopping and (len(self._asked) > 1 or now > self._deadline):  # asked twice: no more patience
+            self._asked = self._asked[:1]
+            self._deadline = now + 1.0  # a process in the kernel's hands may outlive even this
+            self._signal_all(signal.SIGKILL)
 
     def _signal_all(self, number: signal.Signals) -> None:
         for child in self._children:
@@ -96,13 +104,15 @@ class Supervisor:
                     os.kill(child.pid, number)
 
     def _start_due(self) -> None:
-        now = time.monotonic()
         for child in self._children:
-            if not child.pid and not self._stopping and child.due <= now:
+            if not child.pid and not self._stopping and child.due <= time.monotonic():
                 argv = [sys.executable, "-P", "-m", child.module, child.lent.to_json()]
-                # Own process groups: Ctrl-C in a terminal reaches the supervisor alone.
-                child.pid = os.posix_spawn(sys.executable, argv, os.environ, setpgroup=0)
-                child.started = now
+                child.started = time.monotonic()
+                try:
+                    # Own process groups: Ctrl-C in a terminal reaches the supervisor alone.
+                    child.pid = os.posix_spawn(sys.executable, argv, os.environ, setpgroup=0)
+                except OSError as error:  # no memory or no more processes, for the moment
+                    self._again(child, "process cannot be started", reason=error.strerror)
 
     def _wait(self) -> None:
         times = [child.due for child in self._children if not child.pid and not self._stopping]
@@ -123,17 +133,17 @@ class Supervisor:
                 return
             for child in self._children:
                 if child.pid == pid:
-                    self._died(child, os.waitstatus_to_exitcode(status))
+                    code = os.waitstatus_to_exitcode(status)
+                    self._again(child, "process died and is restarted", exit_code=code)
 
-    def _died(self, child: Child, code: int) -> None:
+    def _again(self, child: Child, event: str, **fields: Any) -> None:
         now = time.monotonic()
         child.pid = 0
-        if self._stopping:
-            return
         child.failures = 0 if now - child.started > _STEADY_SECONDS else child.failures + 1
         delay = backoff(child.failures - 1, most=5.0) if child.failures else 0.0
         child.due = now + delay
-        log("process died and is restarted", "warning", process=child.name, exit_code=code, delay_s=delay)
+        if not self._stopping:
+            log(event, "warning", process=child.name, **fields, delay_s=delay)
 
 
 def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_port: int) -> int:
@@ -155,6 +165,7 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
     lifeline, hold = os.pipe2(os.O_CLOEXEC)
     try:
         with contextlib.ExitStack() as stack:
+            count = min(MAX_WORKERS, len(os.sched_getaffinity(0)))
             lent = Lent(
                 config=config,
                 engine=engine,
@@ -165,10 +176,10 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
                 api=stack.enter_context(_listen_unix(directory, "api.sock")).fileno(),
                 lifeline=lifeline,
                 directory=directory,
+                workers=count,
             )
             for descriptor in lent.descriptors():
                 os.set_inheritable(descriptor, True)
-            count = config.workers or min(MAX_WORKERS, len(os.sched_getaffinity(0)))
             children = [Child("control", "dconnect.agent.control", lent)]
             children += [
                 Child(f"worker {index}", "dconnect.agent.worker", replace(lent, index=index)) for index in range(count)
@@ -213,5 +224,5 @@ def log(event: str, level: str = "info", **fields: Any) -> None:
     """One line in the form that structlog gives the other processes."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     line = json.dumps({"event": event, "level": level, "process": "supervisor", "timestamp": stamp, **fields})
-    with contextlib.suppress(OSError):
-        os.write(sys.stderr.fileno(), line.encode() + b"\n")
+    with stderr.opened(sys.stderr.fileno()) as fd:
+        stderr.write(fd, line.encode() + b"\n")  # what is not taken is lost

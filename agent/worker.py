@@ -14,7 +14,7 @@ import structlog
 import uvloop
 from dconnect.agent import bus, child, labels
 from dconnect.agent.lent import Lent, borrow
-from dconnect.agent.names import Names
+from dconnect.agent.names import Names, not_informed
 from dconnect.agent.ownnet import OwnNetwork, own_network
 from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.config import FRONT_DOOR_PORT
@@ -84,7 +84,7 @@ class Worker:
         self._zone: Zone | None = None
         self._informed = asyncio.Event()
         """Set by the first inventory."""
-        self._policy = Policy(Inventory(), self._config.egress, self._own.addresses)
+        self._policy: Policy | None = None
         self._admission = Admission(Inventory(), self._own.subnets, self._own.gateways)
         self._sockets = LocalSockets() if self._config.embedded else DialerSockets(Path(labels.RUN_DIR))
         self._poller = Poller()
@@ -96,7 +96,7 @@ class Worker:
                 poller=self._poller,
                 resolve=Names(lambda: self._zone, self._config.egress),
                 sockets=self._sockets,
-                policy=lambda: self._policy,
+                policy=self._judgement,
                 own_service=lent.api_path,
                 own_ports=frozenset((80, FRONT_DOOR_PORT, self._config.port)),
             ),
@@ -117,19 +117,27 @@ class Worker:
         """Serve until told to stop, then drain."""
         if isinstance(self._sockets, DialerSockets):
             self._sockets.start()
-        link = asyncio.get_running_loop().create_task(self._follow_control(), name="bus")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._informed.wait(), FIRST_INVENTORY_SECONDS)
-        self._door.start()
-        await self._dns.start()
-        log.info("worker ready")
-        await stop.wait()
-        await asyncio.gather(self._door.drain(), self._dns.close())
-        link.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await link
+        async with asyncio.TaskGroup() as tasks:  # whose end is ours: without the link we would serve the past
+            link = tasks.create_task(self._follow_control(), name="bus")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._informed.wait(), FIRST_INVENTORY_SECONDS)
+            self._door.start()
+            await self._dns.start()
+            log.info("worker ready")
+            await stop.wait()
+            await asyncio.gather(self._door.drain(), self._dns.close())
+            link.cancel()
         await self._sockets.close()
         self._poller.close()
+
+    def _judgement(self) -> Policy:
+        """The policy in force; before the first inventory nothing is known to be harmless.
+
+        Raises: DialError NOT_READY.
+        """
+        if self._policy is None:
+            raise not_informed()
+        return self._policy
 
     def publish(self, inventory: Inventory) -> None:
         """Serve a new inventory from now on."""
@@ -153,17 +161,20 @@ class Worker:
     async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Serve every inventory that control sends until the link is lost; whether any came."""
         came = False
+        self._serial = -1  # of another control's counting
         reports = asyncio.get_running_loop().create_task(self._report(writer), name="reports")
         try:
             while True:
-                message = await bus.receive(reader)
-                self._serial = message["serial"]
-                self.publish(Inventory.from_json(message["inventory"]))
+                try:
+                    message = await bus.receive(reader)
+                    serial, inventory = int(message["serial"]), Inventory.from_json(message["inventory"])
+                except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+                    log.warning("control is away; the last inventory serves on", reason=type(error).__name__)
+                    return came
+                self.publish(inventory)
+                self._serial = serial
                 self._write(writer)
                 came = True
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            log.warning("control is away; the last inventory serves on", reason=type(error).__name__)
-            return came
         finally:
             reports.cancel()
             writer.close()

@@ -36,8 +36,6 @@ class AgentConfig:
     """Domains under which containers are named; the first is the one we print."""
     egress: Egress = "allow"
     """Whether destinations other than containers may be dialed."""
-    workers: int = 0
-    """Worker processes; 0 means as many as cores, at most four."""
     embedded: bool = False
     """True when run by ``dconnect agent`` in the foreground, without a container and a dialer."""
 
@@ -58,8 +56,6 @@ class AgentConfig:
                 raise UsageError(f"--suffix {suffix!r} is not a domain name such as docker or docker.test.")
         if self.egress not in ("allow", "deny"):
             raise UsageError(f"--egress {self.egress!r} is neither allow nor deny.")
-        if not 0 <= self.workers <= 64:
-            raise UsageError(f"--workers {self.workers} is not between 1 and 64.")
 
     @property
     def reach(self) -> str:

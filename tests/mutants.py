@@ -41,13 +41,56 @@ MUTANTS = (
     Mutant("agent/supervisor.py", "setpgroup=0", "setpgroup=os.getpgid(0)", "tests/unit/agent/test_supervisor.py"),
     Mutant(
         "agent/supervisor.py",
-        "self._deadline = 0.0\n            return",
-        "return",
+        "(len(self._asked) > 1 or now > self._deadline)",
+        "now > self._deadline",
         "tests/unit/agent/test_supervisor.py",
     ),
     Mutant("agent/dialer.py", "style | socket.SOCK_NONBLOCK | ", "style | ", "tests/unit/agent/test_dialer.py"),
     Mutant("agent/dialer.py", "min(request[1], MAX_DESCRIPTORS)", "request[1]", "tests/unit/agent/test_dialer.py"),
     Mutant("agent/sockets.py", "        self._asked.clear()\n", "", "tests/unit/agent/test_sockets.py"),
+    Mutant(
+        "agent/sockets.py",
+        "            self._fail(kind, message[1])\n",
+        "            pass\n",
+        "tests/unit/agent/test_sockets.py",
+    ),
+    Mutant(
+        "agent/sockets.py",
+        """        return stays_on_machine(await self._take(_UDP[address.version]), address)
+""",
+        """        self._probe = getattr(self, "_probe", None) or await self._take(_UDP[address.version])
+        return stays_on_machine(self._probe.dup(), address)
+""",
+        "tests/unit/agent/test_sockets.py",
+    ),
+    Mutant("agent/stderr.py", "ready.poll(0)", "True", "tests/unit/agent/test_stderr.py"),
+    Mutant("agent/names.py", "await self._slots.acquire()", "pass", "tests/unit/agent/test_names.py"),
+    Mutant("agent/dialing.py", "_role(existing) != labels.ROLE_DIALER", "False", "tests/unit/agent/test_dialing.py"),
+    Mutant(
+        "agent/dialing.py",
+        'while self.strategy.name != "engine-netns" and self._sockets.connected:',
+        'if self.strategy.name != "engine-netns":',
+        "tests/unit/agent/test_dialing.py",
+    ),
+    Mutant(
+        "agent/links.py",
+        "[self.serial] * self._workers",
+        "[self.serial] * len(serials)",
+        "tests/unit/agent/test_links.py",
+    ),
+    Mutant(
+        "agent/links.py",
+        "link.served == link.sent < self.serial",
+        "link.sent < self.serial",
+        "tests/unit/agent/test_links.py",
+    ),
+    Mutant(
+        "agent/worker.py",
+        "            raise not_informed()\n",
+        "            return Policy(Inventory(), 'allow')\n",
+        "tests/unit/agent/test_worker.py",
+    ),
+    Mutant("agent/worker.py", "self._serial = -1  #", "#", "tests/unit/agent/test_worker.py"),
 )
 
 

@@ -13,10 +13,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
-from dconnect.agent.labels import LABEL_DOMAINS, LABEL_ROLE
+from dconnect.agent.labels import LABEL_ROLE
 from dconnect.core.address import IPAddress, IPNetwork
 from dconnect.core.errors import DconnectError
 from dconnect.core.inventory import Container, Endpoint, Inventory, Network, State
+from dconnect.dns.names import LABEL_DOMAINS
 
 COMPOSE = "com.docker.compose."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from bed.client import Client
@@ -124,6 +125,15 @@ def test_forbidden_addresses_are_refused_with_the_right_code(bed: Bed, client: C
         if codes != (2, 403, 403):
             wrong.append((address, port, codes))
     assert wrong == []
+
+
+def test_what_was_dialed_before_opens_nothing(bed: Bed, scene: Scene, client: Client) -> None:
+    gateway = next(address for address, _ in forbidden(bed) if address.startswith("172."))
+    nobody = str(ipaddress.ip_network(f"{gateway}/24", strict=False)[-2])
+    with ThreadPoolExecutor(8) as threads:  # so many that every worker has dialed there first
+        assert 0 not in threads.map(lambda _: client.socks_code(nobody, 9), range(16))
+    own = [*dict.fromkeys(address for address, _ in forbidden(bed) if address.startswith("172.")), bed.address]
+    assert [client.socks_code(address, PROXY_PORT) for address in own * 8] == [2] * len(own) * 8
 
 
 def test_a_refusal_says_why(bed: Bed, client: Client, agent: Dconnect) -> None:

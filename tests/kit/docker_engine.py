@@ -151,6 +151,7 @@ class DockerEngine:
             if mount["Type"] == "volume":
                 self.volumes.add(mount["Source"])
         self.containers[name] = {
+            "Image": config["Image"],
             "Id": hashlib.sha256(f"{name} {len(self.requests)}".encode()).hexdigest(),
             "Config": {"Image": config["Image"], "Labels": config["Labels"]},
             "State": {"Running": False, "ExitCode": 0},
@@ -180,7 +181,7 @@ class DockerEngine:
         name = self._name(key)
         assert name is not None
         container = self.containers[name]
-        for inside, (binding,) in container["HostConfig"]["PortBindings"].items():
+        for inside, (binding,) in container["HostConfig"].get("PortBindings", {}).items():
             where = f"{binding['HostIp']}:{binding['HostPort']}"
             prefix = f"driver failed programming external connectivity on endpoint {name} ({key}): "
             if int(binding["HostPort"]) in self.foreign_ports:

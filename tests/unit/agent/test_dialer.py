@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import socket
@@ -101,6 +102,19 @@ def test_it_keeps_no_descriptor_that_it_gave_away(path: Path) -> None:
             return open_descriptors()
 
         assert count(1) == count(20)
+
+
+def test_a_client_that_takes_no_replies_is_sent_away_and_none_is_lost_before(path: Path) -> None:
+    with connect(path) as client:
+        asked = answered = 0
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while asked < 10_000:
+                client.send(b"4\x00")
+                asked += 1
+        with contextlib.suppress(ConnectionResetError):
+            while client.recv(16):
+                answered += 1
+        assert 0 < answered < asked < 10_000
 
 
 def test_one_client_too_many_is_sent_away(path: Path) -> None:

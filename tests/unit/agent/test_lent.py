@@ -10,7 +10,7 @@ from dconnect.core.config import AgentConfig
 
 
 def test_a_child_reads_what_the_supervisor_wrote() -> None:
-    config = AgentConfig(suffixes=("docker", "box"), workers=3)
+    config = AgentConfig(suffixes=("docker", "box"), port=3)
     lent = Lent(config, "unix:///s", 3, 4, 5, 6, 7, 8, "/run/x", index=2)
     assert Lent.from_json(lent.to_json()) == lent
     assert (lent.bus_path, lent.api_path) == ("/run/x/bus.sock", "/run/x/api.sock")

@@ -16,7 +16,7 @@ from dconnect.agent.log import LineBuffer
 PROGRAM = """
 import structlog
 from dconnect.agent.log import configure
-buffer = configure("worker 1")
+buffer = configure("worker 1", 2)
 log = structlog.get_logger()
 log.debug("hidden")
 log.info("seen", port=80, name="\\N{LATIN SMALL LETTER U WITH DIAERESIS}\\n")
@@ -80,6 +80,28 @@ def test_a_stderr_that_nobody_reads_does_not_stop_the_agent() -> None:
     read, write = os.pipe()
     os.close(read)
     LineBuffer(write).info("one")
+    os.close(write)
+
+
+def test_a_reader_that_does_not_read_stops_nothing_and_gets_every_line_later() -> None:
+    read, write = os.pipe()  # blocking, as stderr is
+    lines = [f"{number} {'x' * 200}" for number in range(1000)]
+
+    async def body() -> None:
+        buffer = LineBuffer(write)
+        for line in lines:
+            buffer.info(line)
+        buffer.flush()
+        buffer.flush()
+        buffer.info("last")
+        got = b""
+        async with asyncio.timeout(20):
+            while not got.endswith(b"last\n"):
+                got += await asyncio.to_thread(os.read, read, 1 << 16)
+        assert got.decode().splitlines() == [*lines, "last"]
+
+    asyncio.run(body())
+    os.close(read)
     os.close(write)
 
 

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from dconnect.agent.dialer import SOCKET_NAME
 from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure
-from dconnect.core.limits import POOL_SOCKETS
+from dconnect.core.limits import DIALER_BATCH, PROBE_BATCH
 
 LOOPBACK = ip_address("127.0.0.1")
 DEADLINE = 10.0
@@ -94,11 +97,11 @@ def test_what_was_asked_of_a_dead_dialer_is_asked_of_the_next(tmp_path: Path) ->
             with dialer(tmp_path) as first:
                 (await sockets.stream(LOOPBACK)).close()
                 first.send_signal(signal.SIGSTOP)
-                for _ in range(POOL_SOCKETS // 2):  # so many that more are asked for
+                for _ in range(DIALER_BATCH // 2):  # so many that more are asked for
                     (await sockets.stream(LOOPBACK)).close()
             await sockets.wait_lost()
             with dialer(tmp_path):
-                for _ in range(POOL_SOCKETS):
+                for _ in range(DIALER_BATCH):
                     (await sockets.stream(LOOPBACK)).close()
 
     asyncio.run(scenario())
@@ -112,6 +115,47 @@ def test_without_a_dialer_a_dial_fails_in_words(tmp_path: Path) -> None:
             assert caught.value.failure is Failure.NOT_READY
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("code", "failure", "words"),
+    [
+        (errno.EAFNOSUPPORT, Failure.NETWORK_UNREACHABLE, "IPv6 is off"),
+        (errno.EMFILE, Failure.NOT_READY, "Too many open files"),
+    ],
+)
+def test_when_no_socket_can_be_made_all_who_wait_are_told_why_and_the_next_dial_asks_again(
+    tmp_path: Path, code: int, failure: Failure, words: str
+) -> None:
+    asked = []
+
+    def serve(listener: socket.socket) -> None:
+        link, _ = listener.accept()
+        with link:
+            while request := link.recv(16):
+                asked.append(request)
+                link.send(request[:1] + bytes((code,)))
+
+    async def scenario() -> None:
+        async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
+            await sockets.wait_connected(DEADLINE)
+            address = ip_address("2001:db8::7")
+            dials = [sockets.stream(address), sockets.stream(address), sockets.is_local(address)]
+            for refusal in await asyncio.gather(*dials, return_exceptions=True):
+                assert isinstance(refusal, DialError)
+                assert refusal.failure is failure
+                assert words in str(refusal)
+            with pytest.raises(DialError, match=words):
+                await sockets.stream(address)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(tmp_path / SOCKET_NAME))
+        listener.listen()
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        asyncio.run(scenario())
+        thread.join(DEADLINE)
+    assert [request[:1] for request in asked] == [b"4", b"6", b"v", b"6"]
 
 
 def test_a_waiting_dial_that_is_cancelled_takes_no_socket_from_the_next(tmp_path: Path) -> None:
@@ -154,3 +198,18 @@ def test_the_kernel_knows_its_own_addresses(text: str, local: bool) -> None:
             await sockets.close()
 
     assert asyncio.run(scenario()) is local
+
+
+ADDRESSES = ("198.51.100.7", "127.0.0.1", "198.51.100.7", "2001:db8::7", "::1", "2001:db8::7", "127.0.0.1")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_answer_does_not_depend_on_what_was_asked_before(tmp_path: Path, own: bool) -> None:
+    async def scenario() -> list[bool]:
+        async with asyncio.timeout(DEADLINE), pool(tmp_path) as dialed:
+            sockets = LocalSockets() if own else dialed
+            # More than a batch, so the pool was refilled on the way.
+            return [await sockets.is_local(ip_address(text)) for text in ADDRESSES * PROBE_BATCH]
+
+    with dialer(tmp_path):
+        assert asyncio.run(scenario()) == [text in ("127.0.0.1", "::1") for text in ADDRESSES] * PROBE_BATCH

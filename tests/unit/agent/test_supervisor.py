@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,8 @@ from dconnect.agent.lent import Lent
 from dconnect.agent.supervisor import Child, Supervisor
 from dconnect.core.config import AgentConfig
 from dataclasses import replace
+import os, sys
+sys.executable = os.environ.get("EXECUTABLE", sys.executable)
 lent = Lent(AgentConfig(), "unix:///none", 0, 0, 0, 0, 0, 0, "/nowhere")
 raise SystemExit(Supervisor([Child(f"child {i}", "a_child", replace(lent, index=i)) for i in range(2)]).run())
 """
@@ -48,12 +50,10 @@ def told(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def supervised(told: Path, **extra: str) -> Iterator[subprocess.Popen[str]]:
+def supervised(told: Path, stderr: int = subprocess.PIPE, **extra: str) -> Iterator[subprocess.Popen[str]]:
     path = os.pathsep.join(filter(None, (str(told.parent), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "TOLD": str(told), **extra}
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", SUPERVISE], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-P", "-c", SUPERVISE], env=environment, stderr=stderr, text=True)
     try:
         yield process
     finally:
@@ -99,6 +99,33 @@ def test_a_child_that_dies_again_and_again_is_restarted_ever_more_slowly(told: P
     assert delays == sorted(delays)
     assert delays[0] < delays[-1] <= 5.0
     assert all(line["exit_code"] == 3 for line in lines if "exit_code" in line)
+
+
+def test_a_child_that_cannot_even_be_started_is_tried_again_ever_more_slowly(told: Path) -> None:
+    with supervised(told, EXECUTABLE="/nowhere/python") as process:
+        assert process.stderr is not None
+        lines = [json.loads(process.stderr.readline()) for _ in range(8)]
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
+    assert {line["reason"] for line in lines} == {"No such file or directory"}
+    delays = [line["delay_s"] for line in lines if line["process"] == "child 0"]
+    assert delays == sorted(delays)
+    assert delays[0] < delays[-1]
+
+
+def test_a_stderr_that_nobody_reads_delays_no_restart(told: Path) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(4096))
+    os.set_blocking(write, True)
+    with supervised(told, write, SHORT="1") as process:
+        until(lambda: len(children(told)) >= 6)
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
+    os.close(read)
+    os.close(write)
 
 
 def test_the_second_signal_ends_stubborn_children_at_once(told: Path) -> None:

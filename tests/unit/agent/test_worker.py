@@ -1,0 +1,177 @@
+"""A worker as the supervisor starts it: with what it is lent, without control, and to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dconnect.agent import bus
+from dconnect.agent.lent import Lent
+from dconnect.core.config import AgentConfig
+from dconnect.core.inventory import Inventory
+
+DEADLINE = 30.0
+UNFIT = '{"containers": [{"id": 5, "name": 7, "state": "running", "endpoints": [], "labels": []}], "networks": []}'
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a supervisor lends, and the end of the lifeline that it keeps."""
+
+    lent: Lent
+    door: tuple[str, int]
+    hold: socket.socket
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with ExitStack() as stack:
+
+        def listen(kind: socket.SocketKind) -> socket.socket:
+            sock = stack.enter_context(socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK))
+            sock.bind(("127.0.0.1", 0))
+            if kind == socket.SOCK_STREAM:
+                sock.listen()
+            return sock
+
+        front, udp, tcp = (listen(kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM))
+        lifeline, hold = map(stack.enter_context, socket.socketpair())
+        descriptors = front.fileno(), udp.fileno(), tcp.fileno(), tcp.fileno(), tcp.fileno(), lifeline.fileno()
+        lent = Lent(AgentConfig(embedded=True), "unix:///none", *descriptors, str(tmp_path))
+        yield Stage(lent, front.getsockname(), hold)
+
+
+@asynccontextmanager
+async def worker(stage: Stage, control: Serve | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The process, with control's part of the bus played by ``control``."""
+    lent = stage.lent
+    server = await asyncio.start_unix_server(control, lent.bus_path) if control is not None else None
+    words = ["-P", "-m", "dconnect.agent.worker", lent.to_json()]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *words, pass_fds=lent.descriptors(), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(DEADLINE):
+            yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+        if server is not None:
+            server.close()
+
+
+async def end(process: asyncio.subprocess.Process) -> tuple[int | None, list[dict[str, Any]]]:
+    """Exit code and log."""
+    _, log = await process.communicate()
+    return process.returncode, [json.loads(line) for line in log.splitlines()]
+
+
+async def ask(door: tuple[str, int], request: bytes) -> bytes:
+    """All that the front door says."""
+    reader, writer = await asyncio.open_connection(*door)
+    try:
+        writer.write(request)
+        return await reader.read()
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def hello(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Our own service."""
+    writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
+    writer.close()
+
+
+def test_until_it_is_informed_it_leads_to_our_own_service_alone(stage: Stage) -> None:
+    async def scenario() -> None:
+        async with worker(stage):
+            api = await asyncio.start_unix_server(hello, stage.lent.api_path)
+            for host in ("192.0.2.7", "[2001:db8::7]", "web"):
+                head = f"GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+                reply = await ask(stage.door, head.encode())
+                assert reply.startswith(b"HTTP/1.1 503 ")
+                assert b"has not heard from the engine yet" in reply
+            own = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            assert (await ask(stage.door, own)).endswith(b"hello")
+            api.close()
+
+    asyncio.run(scenario())
+
+
+def test_it_reports_an_inventory_when_it_serves_it_and_not_before(stage: Stage) -> None:
+    reports: asyncio.Queue[int] = asyncio.Queue()
+
+    async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reports.put_nowait((await bus.receive(reader))["serial"])
+        writer.write(bus.encode({"serial": 5, "inventory": Inventory().to_json()}))
+        reports.put_nowait((await bus.receive(reader))["serial"])
+        writer.close()
+
+    async def scenario() -> None:
+        async with worker(stage, control):
+            # A second control counts anew: the first one's number means nothing to it.
+            assert [await reports.get() for _ in range(4)] == [-1, 5, -1, 5]
+
+    asyncio.run(scenario())
+
+
+def test_an_inventory_that_it_cannot_serve_is_told_in_the_log_and_ends_it(stage: Stage) -> None:
+    serials: list[int] = []
+
+    async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bus.encode({"serial": 5, "inventory": UNFIT}))
+        with suppress(EOFError):
+            while True:
+                serials.append((await bus.receive(reader))["serial"])
+        writer.close()
+
+    async def scenario() -> None:
+        async with worker(stage, control) as process:
+            code, log = await end(process)
+            assert code == 1
+            assert [line["level"] for line in log if line["event"].startswith("unexpected error")] == ["critical"]
+            assert 5 not in serials
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "lifeline"])
+def test_it_ends_when_told_to_and_with_its_supervisor(stage: Stage, how: str) -> None:
+    served = asyncio.Event()
+
+    async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bus.encode({"serial": 1, "inventory": Inventory().to_json()}))
+        with suppress(OSError, EOFError):
+            while (await bus.receive(reader))["serial"] != 1:
+                pass
+            served.set()
+            await reader.read()
+        writer.close()
+
+    async def scenario() -> None:
+        async with worker(stage, control) as process:
+            await served.wait()
+            if how == "lifeline":
+                stage.hold.close()
+            else:
+                os.kill(process.pid, signal.Signals[how])
+            code, log = await end(process)
+            assert code == 0
+            assert [line["event"] for line in log] == ["worker ready"]
+
+    asyncio.run(scenario())
