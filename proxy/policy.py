@@ -49,12 +49,6 @@ class Policy:
         self._containers = set(_parsed(inventory.addresses)) - self._own
         gateways = (gateway for network in inventory.networks for gateway in network.gateways)
         self._gateways = set(_parsed(gateways))
-        self._subnets = [
-            subnet
-            for network in inventory.networks
-            for text in network.subnets
-            if (subnet := _subnet(text)) is not None
-        ]
 
     def is_container(self, address: IPAddress) -> bool:
         """Whether a container has this address, so that no further question is needed."""
@@ -72,7 +66,7 @@ class Policy:
             return "the agent itself is refused"
         if address in self._gateways:
             return "the engine's own addresses are refused"
-        if self._egress == "deny" and not any(address in subnet for subnet in self._subnets):
+        if self._egress == "deny":  # a network's subnet does not help: macvlan's is the LAN
             return "destinations other than containers are refused (--egress deny)"
         return ""
 
@@ -111,10 +105,3 @@ class Admission:
 
 def _parsed(texts: Iterable[str]) -> Iterable[IPAddress]:
     return (address for text in texts if (address := parse_ip(text)) is not None)
-
-
-def _subnet(text: str) -> IPNetwork | None:
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return None

@@ -12,11 +12,13 @@ _INVENTORY = Inventory(
         Container("a", "web", "running", endpoints=(Endpoint("front", "f", "172.18.0.2", "fd00::2"),)),
         Container("b", "old", "exited", endpoints=(Endpoint("front", "f", "172.18.0.9", None),)),
         Container("c", "agent", "running", role="agent", endpoints=(Endpoint("bridge", "d", "172.17.0.5", None),)),
+        Container("e", "lan", "running", endpoints=(Endpoint("home", "h", "192.168.1.70", None),)),
         Container("d", "odd", "running", endpoints=(Endpoint("meta", "m", "169.254.7.7", None),)),
     ),
     networks=(
         Network("f", "front", "bridge", subnets=("172.18.0.0/16", "fd00::/64"), gateways=("172.18.0.1", "fd00::1")),
         Network("d", "bridge", "bridge", subnets=("172.17.0.0/16", "no subnet"), gateways=("172.17.0.1", "")),
+        Network("h", "home", "macvlan", subnets=("192.168.1.0/24",), gateways=("192.168.1.1",)),
     ),
 )
 
@@ -65,10 +67,24 @@ def test_what_belongs_to_the_engine_or_to_nobody_is_refused(address: str, rule: 
 
 @pytest.mark.parametrize(
     ("address", "allowed"),
-    [("172.18.0.2", True), ("172.18.0.77", True), ("fd00::77", True), ("93.184.215.14", False), ("2001:db8::1", False)],
+    [
+        ("172.18.0.2", True),
+        ("fd00::2", True),
+        ("::ffff:172.18.0.2", True),
+        ("192.168.1.70", True),
+        ("172.18.0.9", False),
+        ("172.18.0.77", False),
+        ("fd00::77", False),
+        ("192.168.1.20", False),
+        ("93.184.215.14", False),
+        ("2001:db8::1", False),
+    ],
 )
-def test_without_egress_only_docker_networks_are_left(address: str, allowed: bool) -> None:
-    assert (_objection(address, "deny") == "") is allowed
+def test_without_egress_only_containers_are_left_not_what_else_is_on_their_networks(
+    address: str, allowed: bool
+) -> None:
+    sentence = "destinations other than containers are refused (--egress deny)"
+    assert _objection(address, "deny") == ("" if allowed else sentence)
 
 
 def test_a_container_is_known_by_its_address() -> None:
