@@ -31,6 +31,9 @@ _RULES: tuple[tuple[IPNetwork, str], ...] = tuple(
     )
 )
 
+_ON_THE_LAN = ("macvlan", "ipvlan")
+"""Drivers whose networks have somebody else's router for a gateway."""
+
 
 class Policy:
     """The judgement for one inventory."""
@@ -47,7 +50,8 @@ class Policy:
         ours = {address for address, container in inventory.addresses.items() if container.role}
         self._own = {canonical(address) for address in own} | set(_parsed(ours))
         self._containers = set(_parsed(inventory.addresses)) - self._own
-        gateways = (gateway for network in inventory.networks for gateway in network.gateways)
+        bridges = (network for network in inventory.networks if network.driver not in _ON_THE_LAN)
+        gateways = (gateway for network in bridges for gateway in network.gateways)
         self._gateways = set(_parsed(gateways))
 
     def is_container(self, address: IPAddress) -> bool:

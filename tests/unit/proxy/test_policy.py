@@ -29,7 +29,16 @@ def _objection(text: str, egress: Egress = "allow") -> str:
 
 @pytest.mark.parametrize(
     "address",
-    ["172.18.0.2", "fd00::2", "::ffff:172.18.0.2", "172.18.0.9", "169.254.7.7", "93.184.215.14", "10.0.0.1"],
+    [
+        "172.18.0.2",
+        "fd00::2",
+        "::ffff:172.18.0.2",
+        "172.18.0.9",
+        "169.254.7.7",
+        "93.184.215.14",
+        "10.0.0.1",
+        "192.168.1.1",
+    ],
 )
 def test_containers_and_others_are_allowed_by_default(address: str) -> None:
     assert _objection(address) == ""
