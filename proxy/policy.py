@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dconnect.core.address import IPAddress, IPNetwork, canonical, parse_ip
 from dconnect.core.config import Egress
 from dconnect.core.inventory import Inventory
+from dconnect.core.limits import KNOWN_PEERS
 
 _RULES: tuple[tuple[IPNetwork, str], ...] = tuple(
     (ipaddress.ip_network(text), rule)
@@ -92,12 +93,12 @@ class Admission:
         self._known: dict[str, bool] = {}
 
     def admits(self, peer: str) -> bool:
-        """Whether a peer's address text may talk to us; answers are remembered, up to 1,024 of them."""
+        """Whether a peer's address text may talk to us; answers are remembered, up to a bound."""
         known = self._known.get(peer)
         if known is None:
             address = parse_ip(peer)
             known = address is not None and self._judge(address)
-            if len(self._known) < 1024:  # the host has a handful of addresses; a scan must not fill memory
+            if len(self._known) < KNOWN_PEERS:
                 self._known[peer] = known
         return known
 

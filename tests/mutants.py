@@ -89,7 +89,7 @@ MUTANTS = (
         "return not any",
         "tests/unit/proxy/test_policy.py",
     ),
-    Mutant("proxy/policy.py", "if len(self._known) < 1024:", "if True:", "tests/unit/proxy/test_policy.py"),
+    Mutant("proxy/policy.py", "if len(self._known) < KNOWN_PEERS:", "if True:", "tests/unit/proxy/test_policy.py"),
     Mutant("proxy/wire/socks5.py", "len(buffer) < end + 2", "len(buffer) < end", "tests/unit/proxy/test_socks5.py"),
     Mutant("proxy/wire/socks5.py", "IPV4 if address.version == 4 else IPV6", "IPV4", "tests/unit/proxy/test_socks5.py"),
     Mutant("proxy/wire/http1.py", "if head.minor == 0 or tokens", "if tokens", "tests/unit/proxy/test_http1.py"),

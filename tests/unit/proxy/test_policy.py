@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from dconnect.core.config import Egress
 from dconnect.core.inventory import Container, Endpoint, Inventory, Network
+from dconnect.core.limits import KNOWN_PEERS
 from dconnect.proxy.policy import Admission, Policy
 
 _INVENTORY = Inventory(
@@ -125,6 +126,6 @@ def test_the_host_is_admitted_and_containers_are_not(peer: str, admitted: bool) 
 
 def test_a_scan_of_sources_does_not_fill_memory() -> None:
     admission = Admission(Inventory(), [], [])
-    for number in range(3000):
+    for number in range(3 * KNOWN_PEERS):
         assert admission.admits(str(ip_address(number + (10 << 24))))
-    assert len(admission._known) == 1024
+    assert len(admission._known) == KNOWN_PEERS
