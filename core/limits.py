@@ -41,6 +41,9 @@ BODY_BUFFER_BYTES = 256 * 1024
 MAX_CLIENTS_PER_WORKER = 16_384
 """Beyond it accepting pauses and the kernel's backlog holds them. About 3 KiB of memory each."""
 
+KNOWN_PEERS = 1024
+"""Peers whose admission is remembered: a host has a handful of addresses, and a scan must not fill memory."""
+
 FDS_PER_CLIENT = 3
 """Descriptors that a client holds on average: two sockets, and a pipe while bytes wait in it."""
 

@@ -3,7 +3,8 @@
 Where names clash:
 
 1. Running containers go before stopped ones; a stopped one holds a name only as long as no other uses it.
-2. Then the stronger kind wins (``names.Kind``): container, id, label, replica, service, network, alias, hostname.
+2. Then the stronger kind wins (``names.Kind``): container, id, replica, service in a project, name in a network,
+   label, service, alias, hostname.
 3. Within one kind all claimants share the name and all their addresses are given, with two exceptions:
    a bare service name that several projects use means none of them, and of container names that differ
    in case only, the lower-case one wins, then the lower id.
@@ -45,10 +46,14 @@ def build(inventory: Inventory, suffixes: tuple[str, ...], agent_addresses: Sequ
     suffixes = tuple(suffix.lower() for suffix in suffixes)
     places = _Places(inventory)
     names, domains = _Tables(places), _Tables(places)
+    bare: set[str] = set()
     longest_first = sorted(suffixes, key=len, reverse=True)
     for container in containers:
         whole = Entry((container,), places.addresses(container.endpoints))
-        for name, kind, network_id, absolute in claims(container, longest_first):
+        for claim in claims(container, longest_first):
+            name, kind, network_id, absolute = claim
+            if claim.bare:
+                bare.add(name)
             entry = whole
             if network_id and len(container.endpoints) > 1:
                 on = [endpoint for endpoint in container.endpoints if endpoint.network_id == network_id]
@@ -61,6 +66,7 @@ def build(inventory: Inventory, suffixes: tuple[str, ...], agent_addresses: Sequ
         suffixes=suffixes,
         agent_addresses=tuple(agent_addresses),
         names=relative,
+        bare=frozenset(bare),
         domains=domains.space(),
         reverse=Reverse(_by_address(containers, relative), subnets),
     )

@@ -1,8 +1,9 @@
 """Which names a container answers to.
 
-Names here are *relative*: without suffix, lower-case, without trailing dot. Every one of them works bare in
-proxies and under every suffix in both worlds. Only a ``dev.dconnect.domains`` name with a dot that lies under
-no suffix is *absolute*.
+Names here are *relative*: without suffix, lower-case, without trailing dot. Every one of them works under every
+suffix in both worlds. Bare, in proxies, work those that cannot be mistaken for a public domain: one label, and the
+composites that end in a project's or network's name. A ``dev.dconnect.domains`` name outside every suffix is
+*absolute*.
 
 ``Kind`` is the order of priority where names clash; ``dconnect.dns.build`` applies it.
 """
@@ -18,11 +19,13 @@ from dconnect.core.address import normal_name
 from dconnect.core.inventory import Container
 
 LABEL_DOMAINS = "dev.dconnect.domains"
-"""Comma list of further names; ``*.name`` stands for everything below it."""
+"""Comma list of further domains; ``*.name`` stands for everything below it."""
 AGENT = "dconnect"
 """The agent's own name."""
 _RESERVED = frozenset((AGENT, "localhost"))
 """No container's: ours, and the host's own (RFC 6761 §6.3)."""
+_REVERSE = (".in-addr.arpa", ".ip6.arpa")
+"""Addresses' names, which ``reverse`` makes."""
 
 _VALID = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
@@ -34,18 +37,18 @@ class Kind(IntEnum):
     """``web-1``, Docker's own unique name."""
     ID = 1
     """The short and the full id."""
-    DOMAIN = 2
-    """Label ``dev.dconnect.domains``."""
-    REPLICA = 3
+    REPLICA = 2
     """``<n>.<service>.<project>``."""
-    SERVICE_IN_PROJECT = 4
+    SERVICE_IN_PROJECT = 3
     """``<service>.<project>``, all replicas."""
-    SERVICE = 5
-    """``<service>``, if only one project has it."""
-    CONTAINER_IN_NETWORK = 6
+    CONTAINER_IN_NETWORK = 4
     """``<container>.<network>``, the address on that network only."""
-    ALIAS_IN_NETWORK = 7
+    ALIAS_IN_NETWORK = 5
     """``<alias>.<network>``, likewise."""
+    DOMAIN = 6
+    """Label ``dev.dconnect.domains``; an image brings it along, so it takes nothing from those above."""
+    SERVICE = 7
+    """``<service>``, if only one project has it."""
     ALIAS = 8
     """A network alias."""
     HOSTNAME = 9
@@ -62,9 +65,27 @@ class Claim(NamedTuple):
     """Non-empty: only the addresses on that network."""
     absolute: bool = False
 
+    @property
+    def bare(self) -> bool:
+        """Whether a proxy takes the name without suffix although it has dots.
+
+        Strangers write aliases, host names and labels, and ``api.stripe.com`` among them must not take that domain
+        over. The last label of a composite is a project or a network, which whoever runs it has named.
+        """
+        return self.name.count(".") == _COMPOSITES.get(self.kind)
+
+
+_COMPOSITES = {
+    Kind.REPLICA: 2,
+    Kind.SERVICE_IN_PROJECT: 1,
+    Kind.CONTAINER_IN_NETWORK: 1,
+    Kind.ALIAS_IN_NETWORK: 1,
+}
+"""Kinds of names that join single labels, with their number of dots; with more, a part has dots itself."""
+
 
 def claims(container: Container, suffixes: Sequence[str]) -> Iterator[Claim]:
-    """All names of a container, strongest kind first; names that cannot be written in DNS are left out."""
+    """All names of a container, as people want to see them; those that cannot be written in DNS are left out."""
     for claim in _claims(container, suffixes):
         if claim.name not in _RESERVED and is_valid(claim.name.removeprefix("*.")):
             yield claim
@@ -108,8 +129,8 @@ def _domains(value: str, suffixes: Sequence[str]) -> Iterator[Claim]:
         relative = strip_suffix(domain, suffixes)
         if relative is not None:
             yield Claim(relative, Kind.DOMAIN)
-        else:
-            yield Claim(domain, Kind.DOMAIN, absolute="." in domain.removeprefix("*."))
+        elif "." in domain.removeprefix("*.") and not domain.endswith(_REVERSE):  # not *.com
+            yield Claim(domain, Kind.DOMAIN, absolute=True)
 
 
 def strip_suffix(name: str, suffixes: Sequence[str]) -> str | None:

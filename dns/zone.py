@@ -198,6 +198,8 @@ class Zone:
     agent_addresses: tuple[IPAddress, ...]
     """Where the host reaches the agent."""
     names: Space
+    bare: frozenset[str]
+    """Those of the names with dots that proxies take without suffix."""
     domains: Space
     """Absolute names from labels."""
     reverse: Reverse
@@ -215,18 +217,16 @@ class Zone:
     # -- for proxies -------------------------------------------------------------------------
 
     def resolve(self, host: str) -> Resolution:
-        """What a host in a proxy request means: bare, under a suffix, or a domain from a label; any case."""
+        """What a host in a proxy request means: under a suffix, bare, or a domain from a label; any case."""
         host = normal_name(host)
-        if self.domains.covers(host) is not None:
-            return self._resolution(self.domains, host)
         relative = strip_suffix(host, self._suffixes)
         if relative:
             return Agent() if relative == AGENT else self._resolution(self.names, relative)
         if host == AGENT:
             return Agent()
-        if "." not in host or self.names.find(host) is not None:
+        if "." not in host or host in self.bare:
             return self._resolution(self.names, host)  # one label never leaves: it would be a search for a TLD
-        return NotOurs()
+        return NotOurs() if self.domains.covers(host) is None else self._resolution(self.domains, host)
 
     def _resolution(self, space: Space, name: str) -> Resolution:
         entry = space.find(name)
@@ -258,15 +258,15 @@ class Zone:
             name: in full, lower-case, without trailing dot (``wire.message.Query.name``).
             qtype: a record type, or ANY, which gives all records there are (RFC 8482 §4.1 allows any subset).
         """
-        apex = self.domains.covers(name)
-        if apex is not None:
-            return self._lookup(self.domains, name, apex, qtype, name)
         relative = strip_suffix(name, self._suffixes)
         if relative is not None:
             apex = name[len(relative) + 1 :] if relative else name
             if relative == AGENT:
                 return _typed(apex, _address_records(self.agent_addresses), qtype, lasting=True)
             return self._lookup(self.names, relative, apex, qtype, name)
+        covering = None if name in self.bare else self.domains.covers(name)  # bare, it means another to proxies
+        if covering is not None:
+            return self._lookup(self.domains, name, covering, qtype, name)
         return self._lookup_reverse(name, qtype)
 
     def _lookup(self, space: Space, key: str, apex: str, qtype: int, name: str) -> Lookup:
@@ -305,6 +305,7 @@ class Zone:
             itertools.chain(
                 (f"{name}.{suffix}" for name in relative for suffix in {*self.suffixes, *other.suffixes}),
                 self.domains.changed(other.domains),
+                self.bare ^ other.bare,
                 self.reverse.changed(other.reverse),
             )
         )
@@ -326,7 +327,7 @@ class Zone:
         """The names that mean this container (alone or among others), without the full id."""
         printed: dict[str, None] = {}
         for claim in sorted(claims(container, self._suffixes), key=lambda claim: claim.kind == Kind.ID):
-            if claim.name == container.id:
+            if claim.name == container.id or (claim.absolute and claim.name in self.bare):
                 continue
             space = self.domains if claim.absolute else self.names
             wild = claim.name.startswith("*.")

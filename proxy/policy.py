@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dconnect.core.address import IPAddress, IPNetwork, canonical, parse_ip
 from dconnect.core.config import Egress
 from dconnect.core.inventory import Inventory
+from dconnect.core.limits import KNOWN_PEERS
 
 _RULES: tuple[tuple[IPNetwork, str], ...] = tuple(
     (ipaddress.ip_network(text), rule)
@@ -31,6 +32,9 @@ _RULES: tuple[tuple[IPNetwork, str], ...] = tuple(
     )
 )
 
+_ON_THE_LAN = ("macvlan", "ipvlan")
+"""Drivers whose networks have somebody else's router for a gateway."""
+
 
 class Policy:
     """The judgement for one inventory."""
@@ -47,14 +51,9 @@ class Policy:
         ours = {address for address, container in inventory.addresses.items() if container.role}
         self._own = {canonical(address) for address in own} | set(_parsed(ours))
         self._containers = set(_parsed(inventory.addresses)) - self._own
-        gateways = (gateway for network in inventory.networks for gateway in network.gateways)
+        bridges = (network for network in inventory.networks if network.driver not in _ON_THE_LAN)
+        gateways = (gateway for network in bridges for gateway in network.gateways)
         self._gateways = set(_parsed(gateways))
-        self._subnets = [
-            subnet
-            for network in inventory.networks
-            for text in network.subnets
-            if (subnet := _subnet(text)) is not None
-        ]
 
     def is_container(self, address: IPAddress) -> bool:
         """Whether a container has this address, so that no further question is needed."""
@@ -72,7 +71,7 @@ class Policy:
             return "the agent itself is refused"
         if address in self._gateways:
             return "the engine's own addresses are refused"
-        if self._egress == "deny" and not any(address in subnet for subnet in self._subnets):
+        if self._egress == "deny":  # a network's subnet does not help: macvlan's is the LAN
             return "destinations other than containers are refused (--egress deny)"
         return ""
 
@@ -94,12 +93,12 @@ class Admission:
         self._known: dict[str, bool] = {}
 
     def admits(self, peer: str) -> bool:
-        """Whether a peer's address text may talk to us; answers are remembered, up to 1,024 of them."""
+        """Whether a peer's address text may talk to us; answers are remembered, up to a bound."""
         known = self._known.get(peer)
         if known is None:
             address = parse_ip(peer)
             known = address is not None and self._judge(address)
-            if len(self._known) < 1024:  # the host has a handful of addresses; a scan must not fill memory
+            if len(self._known) < KNOWN_PEERS:
                 self._known[peer] = known
         return known
 
@@ -111,10 +110,3 @@ class Admission:
 
 def _parsed(texts: Iterable[str]) -> Iterable[IPAddress]:
     return (address for text in texts if (address := parse_ip(text)) is not None)
-
-
-def _subnet(text: str) -> IPNetwork | None:
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return None

@@ -41,6 +41,20 @@ def test_a_crash_is_reported_with_the_tasks_name() -> None:
     assert ["crasher" in report["message"] for report in reports] == [True]
 
 
+def test_a_cancelled_task_is_no_crash() -> None:
+    reports: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+        tasks = Tasks()
+        _ = tasks.start(_forever(), "cancelled")
+        await tasks.cancel()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert not reports
+
+
 def test_cancel_ends_all_tasks_also_those_that_fail_meanwhile() -> None:
     async def stubborn() -> None:
         try:

@@ -116,6 +116,12 @@ NETWORKS = [
 DUAL = container("web", endpoint("front", "172.18.0.2", "fd00:0:0:1::2"), endpoint("narrow", "192.168.17.5"))
 
 
+def test_above_a_subnet_that_begins_with_zeros_nothing_is_ours() -> None:
+    zeros = zone(networks=[network("zeros", "10.0.0.0/16", "fd00::/64")])
+    for name in ("10.in-addr.arpa", "0.0.d.f.ip6.arpa"):
+        assert zeros.lookup(name, PTR) == NotOurs()
+
+
 @pytest.mark.parametrize("address", ["172.18.0.2", "192.168.17.5", "fd00:0:0:1::2"])
 def test_an_address_has_its_containers_name_under_the_first_suffix(address: str) -> None:
     assert data(zone(DUAL, networks=NETWORKS), ip_address(address).reverse_pointer, PTR) == ["web.docker"]
@@ -244,6 +250,13 @@ def test_other_label_domains_change_their_names_only() -> None:
             "com",
         }
     )
+
+
+def test_a_label_domain_ends_when_a_project_takes_its_name() -> None:
+    label = container("x", endpoint("n", "10.0.0.2"), domains="web.shop")
+    assert data(zone(label), "web.shop", A) == ["10.0.0.2"]
+    assert zone(label, WEB).lookup("web.shop", A) == NotOurs()
+    assert "web.shop" in zone(label, WEB).changed(zone(label))
 
 
 def test_another_agent_address_changes_the_agents_name() -> None:

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 import pytest
 from dconnect.core.inventory import Container, Inventory, Network
 from dconnect.dns import Agent, Found, NoAddress, NotOurs, Stopped, Unknown, Zone, build
+from dconnect.dns.zone import Answer, NxDomain
 from kit.inventories import container, endpoint, ident, inventory, network
 
 
@@ -40,8 +41,6 @@ WEB = container(
         "www",
         "www.docker",
         "frontend",
-        "frontend.corp.example",
-        "frontend.corp.example.docker",
         ident("web"),
         ident("web")[:12],
         f"{ident('web')[:12]}.docker",
@@ -50,8 +49,48 @@ WEB = container(
         "www.front.docker.test",
     ],
 )
-def test_every_name_works_bare_and_under_every_suffix(host: str) -> None:
+def test_names_work_bare_and_under_every_suffix(host: str) -> None:
     assert addresses(zone(WEB), host) == ["172.18.0.2", "fd00::2"]
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        container("api.stripe.com", endpoint("n", "10.0.0.9")),
+        container("x", endpoint("n", "10.0.0.9", None, "api.stripe.com")),
+        container("x", endpoint("n", "10.0.0.9"), hostname="api.stripe.com"),
+        container("x", endpoint("n", "10.0.0.9"), hostname="api", domainname="stripe.com"),
+        container("api", endpoint("stripe.com", "10.0.0.9")),
+        container("x", endpoint("n", "10.0.0.9"), domains="*.com,com,api.stripe.com.docker,*.stripe.com.docker"),
+    ],
+    ids=["container", "alias", "hostname", "domainname", "network", "label"],
+)
+def test_a_strangers_name_with_dots_holds_under_a_suffix_only(stranger: Container) -> None:
+    assert zone(stranger).resolve("api.stripe.com") == NotOurs()
+    assert addresses(zone(stranger), "api.stripe.com.docker") == ["10.0.0.9"]
+
+
+def test_a_label_domain_takes_no_composite_from_a_project() -> None:
+    domains = "web.shop,*.web.shop,web.shop.docker,1.web.shop.docker,shop-web-1.shop_default.docker,db.example"
+    thief = container("x", endpoint("n", "10.0.0.9"), domains=domains)
+    made = zone(*SHOP, thief)
+    assert addresses(made, "web.shop") == addresses(made, "web.shop.docker") == ["172.18.0.2", "172.18.0.3"]
+    for host in ("1.web.shop", "1.web.shop.docker", "shop-web-1.shop_default.docker"):
+        assert addresses(made, host) == ["172.18.0.3"]
+    assert made.lookup("web.shop", 1) == NotOurs()
+    assert addresses(made, "db.example") == ["10.0.0.9"]
+    assert addresses(zone(thief), "web.shop") == ["10.0.0.9"]
+
+
+def test_a_wildcard_above_a_suffix_takes_nothing_below_it() -> None:
+    thief = container("x", endpoint("n", "10.0.0.9"), domains="*.corp.example")
+    made = zone(WEB, thief, suffixes=["docker.corp.example"])
+    assert addresses(made, "web.docker.corp.example") == ["172.18.0.2", "fd00::2"]
+    assert made.resolve("dconnect.docker.corp.example") == Agent()
+    assert isinstance(made.resolve("localhost.docker.corp.example"), Unknown)
+    assert isinstance(made.lookup("dconnect.docker.corp.example", 1), Answer)
+    assert isinstance(made.lookup("nobody.docker.corp.example", 1), NxDomain)
+    assert addresses(made, "api.corp.example") == ["10.0.0.9"]
 
 
 def test_found_names_its_containers() -> None:
@@ -233,9 +272,9 @@ def test_a_label_domain_outside_the_suffixes_is_ours_alone_not_its_neighbours() 
 
 def test_a_wildcard_covers_everything_below_but_not_itself() -> None:
     made = zone(container("app", endpoint("n", "10.0.0.2"), domains="*.example.com,*.tenants.docker"))
-    for host in ("a.example.com", "a.b.example.com", "x.tenants", "x.y.tenants.docker"):
+    for host in ("a.example.com", "a.b.example.com", "x.tenants.docker", "x.y.tenants.docker"):
         assert addresses(made, host) == ["10.0.0.2"]
-    assert made.resolve("example.com") == NotOurs()
+    assert made.resolve("example.com") == made.resolve("x.tenants") == NotOurs()
     assert isinstance(made.resolve("tenants.docker"), Unknown)
 
 
@@ -260,7 +299,10 @@ def test_a_name_under_two_suffixes_belongs_to_the_longer() -> None:
 def test_the_table_lists_each_containers_names_best_first_under_the_first_suffix() -> None:
     made = zone(
         container(
-            "shop-web-1", endpoint("net", "10.0.0.2", None, "www"), service="web.shop", domains="app.example.com,*.x"
+            "shop-web-1",
+            endpoint("net", "10.0.0.2", None, "www"),
+            service="web.shop",
+            domains="app.example.com,*.x.docker",
         ),
         container("old", state="exited"),
     )

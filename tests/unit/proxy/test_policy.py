@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from dconnect.core.config import Egress
 from dconnect.core.inventory import Container, Endpoint, Inventory, Network
+from dconnect.core.limits import KNOWN_PEERS
 from dconnect.proxy.policy import Admission, Policy
 
 _INVENTORY = Inventory(
@@ -12,11 +13,13 @@ _INVENTORY = Inventory(
         Container("a", "web", "running", endpoints=(Endpoint("front", "f", "172.18.0.2", "fd00::2"),)),
         Container("b", "old", "exited", endpoints=(Endpoint("front", "f", "172.18.0.9", None),)),
         Container("c", "agent", "running", role="agent", endpoints=(Endpoint("bridge", "d", "172.17.0.5", None),)),
+        Container("e", "lan", "running", endpoints=(Endpoint("home", "h", "192.168.1.70", None),)),
         Container("d", "odd", "running", endpoints=(Endpoint("meta", "m", "169.254.7.7", None),)),
     ),
     networks=(
         Network("f", "front", "bridge", subnets=("172.18.0.0/16", "fd00::/64"), gateways=("172.18.0.1", "fd00::1")),
         Network("d", "bridge", "bridge", subnets=("172.17.0.0/16", "no subnet"), gateways=("172.17.0.1", "")),
+        Network("h", "home", "macvlan", subnets=("192.168.1.0/24",), gateways=("192.168.1.1",)),
     ),
 )
 
@@ -27,7 +30,16 @@ def _objection(text: str, egress: Egress = "allow") -> str:
 
 @pytest.mark.parametrize(
     "address",
-    ["172.18.0.2", "fd00::2", "::ffff:172.18.0.2", "172.18.0.9", "169.254.7.7", "93.184.215.14", "10.0.0.1"],
+    [
+        "172.18.0.2",
+        "fd00::2",
+        "::ffff:172.18.0.2",
+        "172.18.0.9",
+        "169.254.7.7",
+        "93.184.215.14",
+        "10.0.0.1",
+        "192.168.1.1",
+    ],
 )
 def test_containers_and_others_are_allowed_by_default(address: str) -> None:
     assert _objection(address) == ""
@@ -65,10 +77,24 @@ def test_what_belongs_to_the_engine_or_to_nobody_is_refused(address: str, rule: 
 
 @pytest.mark.parametrize(
     ("address", "allowed"),
-    [("172.18.0.2", True), ("172.18.0.77", True), ("fd00::77", True), ("93.184.215.14", False), ("2001:db8::1", False)],
+    [
+        ("172.18.0.2", True),
+        ("fd00::2", True),
+        ("::ffff:172.18.0.2", True),
+        ("192.168.1.70", True),
+        ("172.18.0.9", False),
+        ("172.18.0.77", False),
+        ("fd00::77", False),
+        ("192.168.1.20", False),
+        ("93.184.215.14", False),
+        ("2001:db8::1", False),
+    ],
 )
-def test_without_egress_only_docker_networks_are_left(address: str, allowed: bool) -> None:
-    assert (_objection(address, "deny") == "") is allowed
+def test_without_egress_only_containers_are_left_not_what_else_is_on_their_networks(
+    address: str, allowed: bool
+) -> None:
+    sentence = "destinations other than containers are refused (--egress deny)"
+    assert _objection(address, "deny") == ("" if allowed else sentence)
 
 
 def test_a_container_is_known_by_its_address() -> None:
@@ -100,6 +126,6 @@ def test_the_host_is_admitted_and_containers_are_not(peer: str, admitted: bool) 
 
 def test_a_scan_of_sources_does_not_fill_memory() -> None:
     admission = Admission(Inventory(), [], [])
-    for number in range(3000):
+    for number in range(3 * KNOWN_PEERS):
         assert admission.admits(str(ip_address(number + (10 << 24))))
-    assert len(admission._known) == 1024
+    assert len(admission._known) == KNOWN_PEERS
