@@ -45,6 +45,8 @@ class DockerEngine:
         """Whether a started agent says that it is ready."""
         self.names: list[dict[str, Any]] = []
         """What the agent tells of containers."""
+        self.status: dict[str, Any] = dict(STATUS)
+        """What the agent tells of itself."""
         self.log: bytes = b""
         self.requests: list[str] = []
         """``GET containers/json`` and so on."""
@@ -282,7 +284,7 @@ class DockerEngine:
                 {"status": "ok" if self.ready else "starting", "instance": instance}, status=status
             )
         if path == "api/v1/status":
-            return web.json_response(STATUS)
+            return web.json_response(self.status)
         wanted = request.query.get("name")
         if wanted is None:
             return web.json_response({"stale": False, "containers": self.names})

@@ -164,6 +164,30 @@ def test_status_tells_each_matter_on_a_line(agent: DockerEngine) -> None:
     ]
 
 
+REFUSAL = "No Docker engine answers at unix:///var/run/docker.sock: permission denied"
+
+
+@pytest.mark.parametrize(
+    ("known", "error", "line"),
+    [
+        ({}, None, "engine      NOT CONNECTED: no answer yet"),
+        ({}, REFUSAL, f"engine      NOT CONNECTED: {REFUSAL}"),
+        (
+            {"name": "x", "version": "20.10.24", "api_version": "1.41"},
+            REFUSAL,
+            f"engine      20.10.24, API 1.41, NOT CONNECTED: {REFUSAL}",
+        ),
+    ],
+)
+def test_status_says_why_the_agent_has_no_engine(
+    agent: DockerEngine, known: dict[str, str], error: str | None, line: str
+) -> None:
+    agent.status["engine"] = {**known, "connected": False, "error": error}
+    result = dconnect("status")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[1] == line
+
+
 def recalled_dns_port(engine: DockerEngine) -> str:
     text: str = engine.containers["dconnect"]["HostConfig"]["PortBindings"]["1053/udp"][0]["HostPort"]
     return text
