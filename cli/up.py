@@ -77,6 +77,8 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
             with suppress(DconnectError):  # the first error is the one to tell
                 await clear(engine, GIVE_UP_S)
             raise
+        with suppress(DconnectError):  # a courtesy: the agent is up
+            await image.remove_older(engine, ground.tag)
     state.remember(state_file, ground.info.engine_id, state.Ports(config.port, config.dns_port))
     return "replaced" if ground.occupied else "started", config
 

@@ -299,6 +299,13 @@ def test_down_image_removes_the_image_too(agent: DockerEngine) -> None:
     assert agent.images == {}
 
 
+def test_down_removes_what_an_interrupted_build_left(engine: DockerEngine) -> None:
+    engine.leftovers.append("sha256:build")
+    result = dconnect("down")
+    assert result.stdout == "dconnect was not running on DOCKER_HOST.\nRemoved what a build had left behind.\n"
+    assert engine.leftovers == []
+
+
 # -- pipes and signals -------------------------------------------------------------------------------
 
 

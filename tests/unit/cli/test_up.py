@@ -96,6 +96,16 @@ def test_up_with_another_wish_replaces_the_agent(engine: DockerEngine) -> None:
     assert len(engine.containers) == 1
 
 
+def test_the_image_of_an_older_agent_goes_with_it(engine: DockerEngine, tmp_path: Path) -> None:
+    (tmp_path / "x.whl").write_bytes(b"")
+    dconnect("up", "--port", free_port())
+    (older,) = engine.images
+    assert dconnect("up", "--wheels", tmp_path).exit_code == 0
+    (newer,) = engine.images
+    assert newer != older
+    assert engine.containers["dconnect"]["Config"]["Image"] == newer
+
+
 def test_up_replaces_an_agent_that_has_stopped(engine: DockerEngine) -> None:
     port = free_port()
     dconnect("up", "--port", port)
