@@ -55,7 +55,7 @@ def _guard(undone: str | None = "") -> Iterator[None]:
     except typer.Exit:
         raise
     except DconnectError as error:
-        complain(f"dconnect: {error}")
+        _complain(error, str(error))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         if undone is not None:
@@ -67,8 +67,13 @@ def _guard(undone: str | None = "") -> Iterator[None]:
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        complain(f"dconnect: unexpected {type(error).__name__}: {error}; {DEBUG}=1 shows more, please report it.")
+        _complain(error, f"unexpected {type(error).__name__}: {error}; {DEBUG}=1 shows more, please report it.")
         raise typer.Exit(1) from None
+
+
+def _complain(error: Exception, sentence: str) -> None:
+    for each in (sentence, *getattr(error, "__notes__", ())):
+        complain(f"dconnect: {each}")
 
 
 def _with_engine(

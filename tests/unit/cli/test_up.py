@@ -136,6 +136,32 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(engine: DockerEngine
     assert_nothing_of_ours(engine)
 
 
+def test_a_taken_port_does_not_cost_the_agent_that_runs(engine: DockerEngine) -> None:
+    port = free_port()
+    dconnect("up", "--port", free_port(), "--egress", "deny")
+    before = running_agent(engine)
+    engine.foreign_ports = {port}
+    result = dconnect("up", "--port", port)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-2:] == [
+        f"dconnect: Port {port} on 127.0.0.1 is taken; choose another with --port.",
+        "dconnect: What was begun is removed, and the agent that ran before runs again.",
+    ]
+    assert running_agent(engine) == before
+
+
+def test_an_agent_whose_port_was_taken_meanwhile_is_told_as_lost(engine: DockerEngine) -> None:
+    old, new = free_port(), free_port()
+    dconnect("up", "--port", old)
+    engine.foreign_ports = {old, new}
+    last = dconnect("up", "--port", new).stderr.splitlines()[-1]
+    assert last.startswith(
+        "dconnect: What was begun is removed, but the agent that ran before could not be started again: "
+    )
+    assert "port is already allocated" in last
+    assert_nothing_of_ours(engine)
+
+
 def test_a_taken_dns_port_is_told_from_the_proxy_port(engine: DockerEngine) -> None:
     port = free_port()
     engine.foreign_ports = {port}
@@ -254,6 +280,28 @@ def test_ctrl_c_during_the_build_keeps_the_agent_that_runs(engine: DockerEngine,
     assert (code, stderr[-1]) == (130, NOTHING_CHANGED)
     assert engine.containers["dconnect"]["Id"] == before
     assert engine.leftovers == []
+
+
+def running_agent(engine: DockerEngine) -> dict[str, object]:
+    """What an agent is made of."""
+    agent = engine.containers["dconnect"]
+    assert agent["State"]["Running"]
+    return {"Config": agent["Config"], "HostConfig": agent["HostConfig"]}
+
+
+@pytest.mark.parametrize("step", ["POST containers/.*/stop", "POST containers/create", "the handshake"])
+def test_ctrl_c_during_a_replacement_brings_the_old_agent_back(step: str, engine: DockerEngine) -> None:
+    dconnect("up", "--port", free_port())
+    before = running_agent(engine)
+    engine.ready = False
+    engine.reached.clear()
+    engine.hold(step)
+    with started(engine, "up", "--port", str(free_port())) as process:
+        code, _, stderr = interrupt(process, engine)
+    sentence = "dconnect: interrupted; what was begun is removed, and the agent that ran before runs again."
+    assert (code, stderr[-1]) == (130, sentence)
+    assert running_agent(engine) == before
+    assert len(engine.containers) == 1
 
 
 def test_ctrl_c_ends_logs_without_a_word(engine: DockerEngine) -> None:
