@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -248,9 +249,11 @@ def started(engine: DockerEngine, *arguments: str) -> Iterator[subprocess.Popen[
         process.communicate()
 
 
-def interrupt(process: subprocess.Popen[str], engine: DockerEngine) -> tuple[int, str, list[str]]:
+def interrupt(
+    process: subprocess.Popen[str], engine: DockerEngine, number: signal.Signals = signal.SIGINT
+) -> tuple[int, str, list[str]]:
     """Ctrl-C, after which the engine goes on; exit code, stdout and the lines of stderr."""
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     engine.release()
     stdout, stderr = process.communicate(timeout=DEADLINE_S)
     return process.returncode, stdout, stderr.splitlines()
@@ -264,6 +267,39 @@ def test_ctrl_c_leaves_nothing_and_says_so(step: str, sentence: str, engine: Doc
         code, stdout, stderr = interrupt(process, engine)
     assert (code, stdout, stderr[-1]) == (130, "", sentence)
     assert not [line for line in stderr if "Traceback" in line or "rror" in line]
+    assert_nothing_of_ours(engine)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("step", "sentence"), [("build", NOTHING_CHANGED), ("the handshake", CLEANED_UP)])
+def test_a_signal_to_end_cleans_up_as_ctrl_c_does(
+    step: str, sentence: str, number: signal.Signals, engine: DockerEngine
+) -> None:
+    engine.ready = False
+    engine.hold(step)
+    with started(engine, "up", "--port", str(free_port()), "--dns-port", str(free_port())) as process:
+        code, stdout, stderr = interrupt(process, engine, number)
+    assert (code, stdout, stderr[-1]) == (128 + number, "", sentence)
+    assert_nothing_of_ours(engine)
+
+
+def test_a_terminal_that_is_closed_leaves_nothing(engine: DockerEngine) -> None:
+    engine.ready = False
+    engine.hold("the handshake")
+    own_terminal = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    own_terminal += "os.execv(sys.argv[1], sys.argv[1:])"
+    master, slave = os.openpty()
+    with os.fdopen(master, "rb") as window:
+        words = [sys.executable, "-c", own_terminal, str(PROGRAM), "up", f"--port={free_port()}"]
+        process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        os.close(slave)
+        try:
+            assert engine.reached.wait(DEADLINE_S)
+            window.close()
+            assert process.wait(DEADLINE_S) == 128 + signal.SIGHUP
+        finally:
+            process.kill()
+            process.wait()
     assert_nothing_of_ours(engine)
 
 
