@@ -271,6 +271,12 @@ def agent_command(
         choice = _choice(ctx, context, host)
         if sys.platform != "linux":
             raise UsageError("Only a Linux machine can reach containers itself; use `dconnect up` here.")
+        if choice.tls is not None or choice.url.startswith("ssh:"):
+            means = "ssh" if choice.tls is None else "TLS"
+            raise UsageError(
+                f"The engine {choice} is reached by {means}, and `dconnect agent` runs on the engine's own machine; "
+                "run it there, with --host unix://…, or use `dconnect up` here."
+            )
         from dconnect.agent import supervisor  # noqa: PLC0415 - it needs what Windows has not
 
         code = supervisor.run(config, choice.url, address=config.bind, front_port=config.port, dns_port=config.dns_port)

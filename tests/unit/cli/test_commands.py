@@ -92,6 +92,18 @@ def test_no_engine_ends_with_4_and_the_reason(command: str, home: Path) -> None:
     assert result.stderr.splitlines()[-1] == f"dconnect: {expected}"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Elsewhere no engine will do.")
+@pytest.mark.parametrize(("url", "means"), [("ssh://me@there", "ssh"), ("tcp://there:2376", "TLS")])
+@pytest.mark.usefixtures("home")
+def test_the_agent_in_the_foreground_refuses_an_engine_that_it_could_not_open(
+    url: str, means: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")  # counts for tcp:// only
+    result = dconnect("agent", "--host", url)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"The engine --host ({url}) is reached by {means}, and" in result.stderr
+
+
 def test_an_engine_that_has_gone_leaves_a_socket_where_nothing_listens(home: Path) -> None:
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind(str(home / "old.sock"))
