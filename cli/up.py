@@ -1,6 +1,6 @@
 """``dconnect up``: from nothing, or from anything, to an agent that answers.
 
-    ask the engine who it is ─► same agent already answers? ─► yes: say so
+    ask the engine who it is ─► wait for any other `up` ─► same agent already answers? ─► yes: say so
           │ no
     build the image (unless there) ─► remove the old agent ─► create and start the new one
                                             (next port, next socket path, on the engine's refusal)
@@ -20,7 +20,7 @@ import dataclasses
 import platform
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from typing import Any, Literal
 from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine, EngineInfo, EngineRefused
 from dconnect.agent.labels import AGENT_NAME, DOCKER_SOCKET, LABEL_CONFIG, LABEL_VERSION
-from dconnect.cli import client, container, handshake, state
+from dconnect.cli import client, container, handshake, lock, state
 from dconnect.cli.down import clear
 from dconnect.cli.output import Progress
 from dconnect.cli.ports import candidates, taken
@@ -59,9 +59,12 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
 
     Raises: DconnectError; then nothing of this call is left on the engine.
     """
-    with Progress() as progress:
+    with Progress() as progress, ExitStack() as held:
         try:
-            ground = await _prepare(engine, wish, progress)
+            progress(f"asking {engine.name}")
+            info = await engine.ping()
+            held.enter_context(await lock.take(state_file.parent, info.engine_id, progress))
+            ground = await _prepare(engine, info, wish, progress)
         except asyncio.CancelledError:
             raise Interrupted("interrupted; nothing was changed.") from None
         if ground.same is not None:
@@ -80,9 +83,9 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
             if ground.old is not None:
                 error.add_note(f"{left[0].upper()}{left[1:]}.")
             raise
+        state.remember(state_file, info.engine_id, state.Ports(config.port, config.dns_port))
         with suppress(DconnectError):  # a courtesy: the agent is up
             await image.remove_older(engine, ground.tag)
-    state.remember(state_file, ground.info.engine_id, state.Ports(config.port, config.dns_port))
     return "replaced" if ground.occupied else "started", config
 
 
@@ -100,9 +103,7 @@ class _Ground:
     """The body that creates that agent anew, if it runs."""
 
 
-async def _prepare(engine: Engine, wish: Wish, progress: Progress) -> _Ground:
-    progress(f"asking {engine.name}")
-    info = await engine.ping()
+async def _prepare(engine: Engine, info: EngineInfo, wish: Wish, progress: Progress) -> _Ground:
     if info.os and info.os != "linux":
         raise DconnectError(f"The engine {engine.name} runs {info.os} containers; dconnect needs Linux containers.")
     recipe = image.recipe(wish.base_image, wish.wheels)

@@ -89,6 +89,20 @@ def test_up_twice_starts_one_agent_and_says_so(engine: DockerEngine) -> None:
     assert json.loads(dconnect("up", "--json").stdout)["result"] == "already running"
 
 
+def test_two_at_the_same_moment_make_one_agent(engine: DockerEngine) -> None:
+    words = ("up", f"--port={free_port()}", f"--dns-port={free_port()}")
+    engine.hold("build")
+    with started(engine, *words) as first, started(engine, *words) as second:
+        assert second.stderr is not None
+        assert second.stderr.readline() == "asking DOCKER_HOST\n"
+        assert second.stderr.readline() == "waiting for another `dconnect up` on this engine\n"
+        engine.release()
+        said = [process.communicate(timeout=DEADLINE_S)[0] for process in (first, second)]
+    assert " is up on DOCKER_HOST" in said[0]
+    assert " is already running on DOCKER_HOST" in said[1]
+    assert (count(engine, "POST build"), count(engine, "POST containers/create")) == (1, 1)
+
+
 def test_up_with_another_wish_replaces_the_agent(engine: DockerEngine) -> None:
     dconnect("up", "--port", free_port())
     result = dconnect("up", "--egress", "deny")
