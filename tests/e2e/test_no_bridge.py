@@ -12,6 +12,7 @@ from bed.dconnect import DNS_PORT, PROXY_PORT, Dconnect
 from bed.name_server import name_of, name_server
 from bed.scene import Scene
 from bed.session import Bed
+from bed.waiting import wait_for
 from dnslib import DNSRecord
 
 # What a container sees of a TCP port: bytes, or the way in which it gets none.
@@ -40,7 +41,7 @@ GREETINGS = {
     "CONNECT": b"CONNECT vault:80 HTTP/1.1\r\nHost: vault:80\r\n\r\n",
     "absolute-form": b"GET http://vault/ HTTP/1.1\r\nHost: vault\r\n\r\n",
     "health": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "link": b"GET /link HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: dconnect\r\n\r\n",
+    "an upgrade request": b"GET /link HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: dconnect\r\n\r\n",
 }
 QUERY = DNSRecord.question("vault.docker").pack()
 
@@ -57,10 +58,16 @@ def inside(bed: Bed, container: str, script: str, address: str, port: int, messa
 def test_a_container_on_the_agents_bridge_gets_nothing_from_the_front_door(
     bed: Bed, scene: Scene, agent: Dconnect, greeting: str
 ) -> None:
+    peer = bed.address_of(scene.plain)
+    before = refusals(agent, peer)
     seen = inside(bed, scene.plain, KNOCK, agent_address(bed), PROXY_PORT, GREETINGS[greeting])
     assert seen in ("got b''", "failed ConnectionResetError", "failed BrokenPipeError")
-    refused = [line["peer"] for line in agent.log() if line["event"].startswith("connection refused")]
-    assert bed.address_of(scene.plain) in refused
+    # Lines are written a moment later.
+    wait_for("the log names the peer", lambda: refusals(agent, peer) == before + 1, 5)
+
+
+def refusals(agent: Dconnect, peer: str) -> int:
+    return sum(line["event"].startswith("connection refused") and line["peer"] == peer for line in agent.log())
 
 
 def test_a_container_on_the_agents_bridge_gets_no_answer_from_dns(bed: Bed, scene: Scene, agent: Dconnect) -> None:

@@ -15,6 +15,7 @@ from bed.client import Client, receive_exactly
 from bed.dconnect import DNS_PORT, PROXY_PORT, Dconnect
 from bed.scene import Scene
 from bed.session import Bed
+from bed.waiting import wait_for
 from dconnect.core.limits import DIALER_BATCH, POOL_SOCKETS
 
 BACK_SECONDS = 2.0
@@ -24,19 +25,6 @@ ENGINE_RESTART_SECONDS = 2.0
 WORKERS = 2
 CONNECTIONS = 40
 """Enough that every worker has some."""
-
-
-def wait_for(what: str, holds: Callable[[], bool], seconds: float) -> float:
-    """Wait until something holds; how long it took."""
-    begun = time.monotonic()
-    held = holds()
-    while not held and time.monotonic() - begun < seconds:
-        time.sleep(0.01)
-        held = holds()
-    took = time.monotonic() - begun
-    assert held, f"{what}: not within {seconds} s"
-    assert took < seconds, f"{what}: after {took:.2f} s, which is more than {seconds}"
-    return took
 
 
 def processes(bed: Bed, container: str) -> dict[str, int]:
