@@ -135,9 +135,9 @@ async def ensure(engine: Engine, wanted: Recipe, progress: Callable[[str], None]
         raise DconnectError(_explain(error.reason, wanted, output)) from error
     finally:
         with suppress(DconnectError):  # an engine that went away is reported by the build itself
-            await _sweep(engine, quiet_s)
+            await sweep(engine, quiet_s)
             if not had_base:
-                await engine.remove_image(wanted.base)
+                await _remove_unused(engine, [wanted.base])
     return True
 
 
@@ -145,19 +145,42 @@ async def remove(engine: Engine) -> list[str]:
     """Remove every image of ours from the engine; gives their tags."""
     removed: list[str] = []
     for image in await engine.images(f"{LABEL_ROLE}={ROLE_AGENT}"):
-        tags = [tag for tag in image.get("RepoTags") or () if tag.startswith(f"{IMAGE_REPOSITORY}:")]
+        tags = _our_tags(image)
         for name in tags:
             await engine.remove_image(name)
         removed += tags
-    await _sweep(engine, 0)
     return removed
 
 
-async def _sweep(engine: Engine, quiet_s: float) -> None:
-    """Remove the build's containers and untagged images, until there were none for ``quiet_s`` seconds."""
+async def remove_older(engine: Engine, newest: str) -> None:
+    """Remove our images of other versions and other bases, except where a container has one."""
+    ours = await engine.images(f"{LABEL_ROLE}={ROLE_AGENT}")
+    await _remove_unused(engine, [tag for image in ours for tag in _our_tags(image) if tag != newest])
+
+
+def _our_tags(image: dict[str, Any]) -> list[str]:
+    return [tag for tag in image.get("RepoTags") or () if tag.startswith(f"{IMAGE_REPOSITORY}:")]
+
+
+async def _remove_unused(engine: Engine, names: list[str]) -> None:
+    """Remove images from which no container was made, running or not; the engine may refuse for reasons of its own."""
+    used = {container.get("ImageID") for container in await engine.containers()}
+    for name in names:
+        found = await engine.image(name)
+        if found is not None and found["Id"] not in used:
+            with suppress(EngineRefused):
+                await engine.remove_image(name)
+
+
+async def sweep(engine: Engine, quiet_s: float = 0) -> bool:
+    """Remove what builds of ours left, until there was nothing for ``quiet_s`` seconds; True if there was anything.
+
+    That is the containers of their steps, and images without a name.
+    """
     label = f"{LABEL_ROLE}={ROLE_BUILD}"
     clock = asyncio.get_running_loop().time
     clean_since = clock()
+    found = False
     with suppress(TimeoutError):
         async with asyncio.timeout(SWEEP_DEADLINE_S):
             while True:
@@ -167,9 +190,11 @@ async def _sweep(engine: Engine, quiet_s: float) -> None:
                 if containers or await engine.images(label, dangling=True):
                     await engine.prune_images(label)
                     clean_since = clock()
+                    found = True
                 elif clock() - clean_since >= quiet_s:
-                    return
+                    break
                 await asyncio.sleep(0.1)
+    return found
 
 
 # -- the context --------------------------------------------------------------------------------

@@ -10,13 +10,16 @@ from dconnect.cli.output import say
 
 
 async def down(engine: Engine, *, images: bool) -> None:
-    """Stop and remove agent, dialer and volume, and with ``images`` our images too."""
+    """Stop and remove agent, dialer, volume and remains of builds, and with ``images`` our images too."""
     removed = await clear(engine)
+    swept = await image.sweep(engine)
     tags = await image.remove(engine) if images else []
     if removed:
         say(f"dconnect is down on {engine.name}.")
     else:
         say(f"dconnect was not running on {engine.name}.")
+    if swept:
+        say("Removed what a build had left behind.")
     for tag in tags:
         say(f"Removed the image {tag}.")
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine
-from dconnect.cli import client, down, engines, names, shells, state, status, summary, up
+from dconnect.cli import client, down, engines, names, shells, signals, state, status, summary, up
 from dconnect.cli.output import complain, say
 from dconnect.core.config import DEFAULT_SUFFIXES, DNS_PORT, FRONT_DOOR_PORT, AgentConfig, Egress
 from dconnect.core.errors import DconnectError, Interrupted, UsageError
@@ -49,26 +49,40 @@ def _guard(undone: str | None = "") -> Iterator[None]:
     ``undone`` says what an interruption means that the command itself did not explain; None where
     it is the usual end.
     """
-    try:
-        yield
-        sys.stdout.flush()  # here, where we know what it means that the reader is gone
-    except typer.Exit:
-        raise
-    except DconnectError as error:
-        complain(f"dconnect: {error}")
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        if undone is not None:
-            complain(f"dconnect: interrupted{undone}.")
-        raise typer.Exit(Interrupted.exit_code) from None
-    except BrokenPipeError:  # `dconnect dns | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
-    except Exception as error:
-        if os.environ.get(DEBUG):
+    with signals.as_ctrl_c() as came:
+        try:
+            yield
+            sys.stdout.flush()  # here, where we know what it means that the reader is gone
+        except typer.Exit:
             raise
-        complain(f"dconnect: unexpected {type(error).__name__}: {error}; {DEBUG}=1 shows more, please report it.")
-        raise typer.Exit(1) from None
+        except Interrupted as error:
+            _complain(error, str(error))
+            raise _exit_interrupted(came) from None
+        except DconnectError as error:
+            _complain(error, str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            if undone is not None:
+                complain(f"dconnect: interrupted{undone}.")
+            raise _exit_interrupted(came) from None
+        except BrokenPipeError:  # `dconnect dns | head`: the reader has what it wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except Exception as error:
+            if os.environ.get(DEBUG):
+                raise
+            _complain(error, f"unexpected {type(error).__name__}: {error}; {DEBUG}=1 shows more, please report it.")
+            raise typer.Exit(1) from None
+
+
+def _exit_interrupted(came: list[int]) -> typer.Exit:
+    """128 and the signal's number, as shells have it."""
+    return typer.Exit(128 + came[0] if came else Interrupted.exit_code)
+
+
+def _complain(error: Exception, sentence: str) -> None:
+    for each in (sentence, *getattr(error, "__notes__", ())):
+        complain(f"dconnect: {each}")
 
 
 def _with_engine(
@@ -257,6 +271,12 @@ def agent_command(
         choice = _choice(ctx, context, host)
         if sys.platform != "linux":
             raise UsageError("Only a Linux machine can reach containers itself; use `dconnect up` here.")
+        if choice.tls is not None or choice.url.startswith("ssh:"):
+            means = "ssh" if choice.tls is None else "TLS"
+            raise UsageError(
+                f"The engine {choice} is reached by {means}, and `dconnect agent` runs on the engine's own machine; "
+                "run it there, with --host unix://…, or use `dconnect up` here."
+            )
         from dconnect.agent import supervisor  # noqa: PLC0415 - it needs what Windows has not
 
         code = supervisor.run(config, choice.url, address=config.bind, front_port=config.port, dns_port=config.dns_port)

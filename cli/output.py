@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,7 +27,8 @@ def say_json(value: Any) -> None:
 
 def complain(text: str) -> None:
     """One line for the person, not the program."""
-    err.print(text)
+    with suppress(OSError):  # a terminal that was closed; what is being done must still be finished
+        err.print(text)
 
 
 class Progress:
@@ -46,12 +48,14 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._status is not None:
-            self._status.stop()
+            with suppress(OSError):  # as above
+                self._status.stop()
 
     def __call__(self, text: str) -> None:
         """Show what is being done now; what follows a colon is detail, for a line that can change."""
         if self._status is not None:
-            self._status.update(Text(text))
+            with suppress(OSError):  # as above
+                self._status.update(Text(text))
             return
         step = text.rpartition(": ")[0] or text
         if step != self._step:

@@ -31,11 +31,10 @@ async def status(engine: Engine, choice: Choice, *, as_json: bool) -> None:
 
 def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tuple[str, str]]:
     engine, strategy, inventory = body["engine"], body["strategy"], body["inventory"]
-    connected = "connected" if engine["connected"] else "NOT CONNECTED; the names below may be old"
     detail = f": {strategy['detail']}" if strategy.get("detail") else ""
     rows = [
         ("agent", f"{body['version']} on {choice}"),
-        ("engine", f"{engine['version']}, API {engine['api_version']}, {connected}"),
+        ("engine", _engine(engine)),
         ("front door", f"{config.reach}:{config.port} (SOCKS5, HTTP proxy)"),
         ("DNS", f"{config.reach}:{config.dns_port} for {', '.join(body['suffixes'])}"),
         ("egress", str(body["egress"])),
@@ -47,6 +46,14 @@ def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tup
         counts = f"{worker['open']} open, {worker['accepted']} accepted, {worker['failed']} failed"
         rows.append(("worker", f"pid {worker['pid']}: {counts}"))
     return rows
+
+
+def _engine(engine: dict[str, Any]) -> str:
+    # An agent that never reached its engine does not know the versions.
+    known = f"{engine['version']}, API {engine['api_version']}, " if "version" in engine else ""
+    if engine["connected"]:
+        return f"{known}connected"
+    return f"{known}NOT CONNECTED: {engine['error'] or 'no answer yet'}"
 
 
 def _age(inventory: dict[str, Any]) -> str:

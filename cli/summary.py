@@ -80,7 +80,7 @@ def example(containers: Iterable[Mapping[str, Any]], suffix: str) -> str:
     """A URL of a running container, one with a web port if there is one; empty if none runs."""
     best: tuple[int, str] | None = None
     for container in containers:
-        if container.get("state") != "running" or not container.get("endpoints") or container.get("role"):
+        if container.get("state") != "running" or not container.get("endpoints"):
             continue
         ports = [port for port in container.get("ports") or () if port.endswith("/tcp")]
         web = [port for port in _WEB_PORTS if port in ports]

@@ -1,14 +1,16 @@
 """``dconnect up``: from nothing, or from anything, to an agent that answers.
 
-    ask the engine who it is ─► same agent already answers? ─► yes: say so
+    ask the engine who it is ─► wait for any other `up` ─► same agent already answers? ─► yes: say so
           │ no
     build the image (unless there) ─► remove the old agent ─► create and start the new one
                                             (next port, next socket path, on the engine's refusal)
           │
     wait until it answers from here ─► remember the ports ─► say what to do next
 
-Failure or Ctrl-C at any step removes what this call created, and the error says so; an old
-agent is given up only once the image of the new one exists.
+Failure or Ctrl-C at any step removes what this call created, and the error says so. The old
+agent has the ports that the new one may want, so it must go first; it is given up only once the
+image of the new one exists, and when the new one does not come up, it is created anew from its
+own label and image.
 """
 
 from __future__ import annotations
@@ -18,15 +20,15 @@ import dataclasses
 import platform
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine, EngineInfo, EngineRefused
-from dconnect.agent.labels import AGENT_NAME, DOCKER_SOCKET, LABEL_CONFIG
-from dconnect.cli import client, container, handshake, state
+from dconnect.agent.labels import AGENT_NAME, DOCKER_SOCKET, LABEL_CONFIG, LABEL_VERSION
+from dconnect.cli import client, container, handshake, lock, state
 from dconnect.cli.down import clear
 from dconnect.cli.output import Progress
 from dconnect.cli.ports import candidates, taken
@@ -57,9 +59,12 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
 
     Raises: DconnectError; then nothing of this call is left on the engine.
     """
-    with Progress() as progress:
+    with Progress() as progress, ExitStack() as held:
         try:
-            ground = await _prepare(engine, wish, progress)
+            progress(f"asking {engine.name}")
+            info = await engine.ping()
+            held.enter_context(await lock.take(state_file.parent, info.engine_id, progress))
+            ground = await _prepare(engine, info, wish, progress)
         except asyncio.CancelledError:
             raise Interrupted("interrupted; nothing was changed.") from None
         if ground.same is not None:
@@ -70,14 +75,17 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
             container_id, config = await _start(engine, wish, ground, state_file)
             progress(f"waiting for the agent at {config.reach}:{config.port}")
             await handshake.wait(engine, container_id, config)
-        except asyncio.CancelledError:
+        except BaseException as error:
             progress("cleaning up")
-            raise await _interrupted(engine) from None
-        except BaseException:
-            with suppress(DconnectError):  # the first error is the one to tell
-                await clear(engine, GIVE_UP_S)
+            left = await _undo(engine, ground.old)
+            if isinstance(error, asyncio.CancelledError):
+                raise Interrupted(f"interrupted; {left}.") from None
+            if ground.old is not None:
+                error.add_note(f"{left[0].upper()}{left[1:]}.")
             raise
-    state.remember(state_file, ground.info.engine_id, state.Ports(config.port, config.dns_port))
+        state.remember(state_file, info.engine_id, state.Ports(config.port, config.dns_port))
+        with suppress(DconnectError):  # a courtesy: the agent is up
+            await image.remove_older(engine, ground.tag)
     return "replaced" if ground.occupied else "started", config
 
 
@@ -89,13 +97,13 @@ class _Ground:
     tag: str
     occupied: bool
     """Whether there is an agent."""
-    same: AgentConfig | None
+    same: AgentConfig | None = None
     """That agent's configuration, if it is all that was wished and answers."""
+    old: dict[str, Any] | None = None
+    """The body that creates that agent anew, if it runs."""
 
 
-async def _prepare(engine: Engine, wish: Wish, progress: Progress) -> _Ground:
-    progress(f"asking {engine.name}")
-    info = await engine.ping()
+async def _prepare(engine: Engine, info: EngineInfo, wish: Wish, progress: Progress) -> _Ground:
     if info.os and info.os != "linux":
         raise DconnectError(f"The engine {engine.name} runs {info.os} containers; dconnect needs Linux containers.")
     recipe = image.recipe(wish.base_image, wish.wheels)
@@ -104,16 +112,41 @@ async def _prepare(engine: Engine, wish: Wish, progress: Progress) -> _Ground:
     if old is not None and same is not None and await handshake.healthy(str(old["Id"]), same):
         return _Ground(info, recipe.tag, occupied=True, same=same)
     await image.ensure(engine, recipe, progress)
-    return _Ground(info, recipe.tag, occupied=old is not None, same=None)
+    return _Ground(info, recipe.tag, occupied=old is not None, old=_again(old) if old is not None else None)
 
 
-async def _interrupted(engine: Engine) -> Interrupted:
-    """Clean up, and the error that says how that went."""
+async def _undo(engine: Engine, old: dict[str, Any] | None) -> str:
+    """Remove what was begun and start the old agent again; what there is now, in words."""
     try:
         await clear(engine, GIVE_UP_S)
     except DconnectError as error:
-        return Interrupted(f"interrupted, and cleaning up failed; `dconnect down` removes what is left. {error}")
-    return Interrupted("interrupted; what was begun is removed, and no agent runs.")
+        return f"cleaning up failed, and `dconnect down` removes what is left: {error}"
+    if old is None:
+        return "what was begun is removed, and no agent runs"
+    try:
+        await _create_and_start(engine, old)
+    except DconnectError as error:
+        with suppress(DconnectError):
+            await clear(engine, GIVE_UP_S)
+        return f"what was begun is removed, but the agent that ran before could not be started again: {error}"
+    return "what was begun is removed, and the agent that ran before runs again"
+
+
+def _again(old: dict[str, Any]) -> dict[str, Any] | None:
+    """The body that creates a running agent once more; None where that cannot be told."""
+    try:
+        config = AgentConfig.from_json(client.label(old, LABEL_CONFIG))
+    except DconnectError:
+        return None
+    tag, version, sockets = old["Config"]["Image"], client.label(old, LABEL_VERSION), _sockets(old)
+    if not old["State"].get("Running") or not sockets:
+        return None
+    return container.body(config, image=tag, version=version, docker_socket=sockets[0])
+
+
+def _sockets(old: dict[str, Any]) -> list[str]:
+    """Where on the engine's machine an agent's socket is: one path."""
+    return [mount["Source"] for mount in old.get("Mounts") or () if mount.get("Destination") == DOCKER_SOCKET]
 
 
 def _same(old: dict[str, Any], wish: Wish, tag: str) -> AgentConfig | None:
@@ -123,10 +156,9 @@ def _same(old: dict[str, Any], wish: Wish, tag: str) -> AgentConfig | None:
     except DconnectError:
         return None
     wanted = dataclasses.replace(wish.config, port=wish.port or has.port, dns_port=wish.dns_port or has.dns_port)
-    sockets = [mount.get("Source") for mount in old.get("Mounts") or () if mount.get("Destination") == DOCKER_SOCKET]
     if not old["State"].get("Running") or old["Config"].get("Image") != tag or has != wanted:
         return None
-    return has if wish.docker_socket in (None, *sockets) else None
+    return has if wish.docker_socket in (None, *_sockets(old)) else None
 
 
 async def _start(engine: Engine, wish: Wish, ground: _Ground, state_file: Path) -> tuple[str, AgentConfig]:

@@ -5,7 +5,7 @@
     ├── NotRunning                exit 3   there is no agent on this engine
     ├── EngineUnreachable         exit 4   no Docker engine answered
     ├── NameUnknown               exit 5   no container has that name
-    ├── Interrupted               exit 130 the user pressed Ctrl-C
+    ├── Interrupted               exit 130 the user pressed Ctrl-C (SIGTERM, SIGHUP: 128 + signal)
     ├── MalformedMessage                   the peer broke its protocol
     └── DialError                          a destination was not reached (see ``failure``)
 
@@ -51,7 +51,7 @@ class NameUnknown(DconnectError):
 
 
 class Interrupted(DconnectError):
-    """The user pressed Ctrl-C; the sentence says what became of what was begun."""
+    """The user pressed Ctrl-C, or a signal did as much; the sentence says what became of what was begun."""
 
     exit_code = 130  # 128 + SIGINT, as shells have it
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
+import json
 import socket
 from dataclasses import dataclass
+from typing import Any
 
 from bed.namespace import Namespace
 
@@ -84,6 +87,22 @@ class Client:
         connection, reply = self.connect(host, port)
         connection.close()
         return reply
+
+    def own(self, path: str) -> Any:
+        """One of the agent's own pages, which are JSON; None unless it is answered with 200.
+
+        Raises: OSError.
+        """
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = self.open()
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return json.loads(response.read()) if response.status == 200 else None
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from error
+        finally:
+            connection.close()
 
     def get(self, url: str, head: bytes = b"") -> Reply:
         """One absolute-form GET; ``head`` are further header lines."""

@@ -45,6 +45,8 @@ class DockerEngine:
         """Whether a started agent says that it is ready."""
         self.names: list[dict[str, Any]] = []
         """What the agent tells of containers."""
+        self.status: dict[str, Any] = dict(STATUS)
+        """What the agent tells of itself."""
         self.log: bytes = b""
         self.requests: list[str] = []
         """``GET containers/json`` and so on."""
@@ -133,10 +135,19 @@ class DockerEngine:
         return web.json_response({"ID": "ENGINE", "OSType": "linux", "Name": "elsewhere", "KernelVersion": "6.1"})
 
     async def _list(self, request: web.Request, _body: bytes) -> web.Response:
-        key, _, value = json.loads(request.query["filters"])["label"][0].partition("=")
-        found = [each for each in self.containers.values() if each["Config"]["Labels"].get(key) == value]
+        found = list(self.containers.values())
+        if "filters" in request.query:
+            key, _, value = json.loads(request.query["filters"])["label"][0].partition("=")
+            found = [each for each in found if each["Config"]["Labels"].get(key) == value]
         return web.json_response(
-            [{"Id": each["Id"], "State": "running" if each["State"]["Running"] else "created"} for each in found]
+            [
+                {
+                    "Id": each["Id"],
+                    "ImageID": image_id(each["Config"]["Image"]),
+                    "State": "running" if each["State"]["Running"] else "created",
+                }
+                for each in found
+            ]
         )
 
     async def _create(self, request: web.Request, body: bytes) -> web.Response:
@@ -225,7 +236,7 @@ class DockerEngine:
         await response.prepare(request)
         self.leftovers.append("sha256:build")
         base = json.loads(request.query["buildargs"])["BASE"]
-        self.images.setdefault(base, {"Id": "sha256:base", "RepoTags": [base]})
+        self.images.setdefault(base, {"Id": image_id(base), "RepoTags": [base]})
         for item in self.build_output:
             await response.write(json.dumps(item).encode() + b"\r\n")
             if "error" in item:
@@ -233,7 +244,10 @@ class DockerEngine:
             if self.held == "build":
                 self.reached.set()
                 await self._gate.wait()
-        self.images[request.query["t"]] = {"Id": "sha256:agent", "RepoTags": [request.query["t"]]}
+        self.images[request.query["t"]] = {
+            "Id": image_id(request.query["t"]),
+            "RepoTags": [request.query["t"]],
+        }
         return response
 
     async def _images(self, request: web.Request, _body: bytes) -> web.Response:
@@ -283,7 +297,7 @@ class DockerEngine:
                 {"status": "ok" if self.ready else "starting", "instance": instance}, status=status
             )
         if path == "api/v1/status":
-            return web.json_response(STATUS)
+            return web.json_response(self.status)
         wanted = request.query.get("name")
         if wanted is None:
             return web.json_response({"stale": False, "containers": self.names})
@@ -292,6 +306,11 @@ class DockerEngine:
                 addresses = [each["ipv4"] for each in container["endpoints"]]
                 return web.json_response({"name": wanted, "addresses": addresses, "containers": [container["name"]]})
         return web.json_response({"error": f"No container is called {wanted}."}, status=404)
+
+
+def image_id(tag: str) -> str:
+    """Every image has one tag here."""
+    return "sha256:" + hashlib.sha256(tag.encode()).hexdigest()
 
 
 def refusal(status: int, message: str) -> web.Response:

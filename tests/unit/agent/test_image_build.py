@@ -11,7 +11,7 @@ import pytest
 from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine
 from dconnect.core.errors import DconnectError
-from kit.docker_engine import DockerEngine
+from kit.docker_engine import DockerEngine, image_id
 
 BASE = "base:1"
 RECIPE = image.Recipe("dconnect-agent:1-abc", b"", {"BASE": BASE, "PIP_OPTIONS": ""})
@@ -64,6 +64,31 @@ def test_a_base_image_that_was_there_before_stays(engine: DockerEngine) -> None:
     engine.images[BASE] = {"Id": "sha256:base", "RepoTags": [BASE]}
     ensure(engine)
     assert set(engine.images) == {BASE, RECIPE.tag}
+
+
+def container_of(tag: str) -> dict[str, Any]:
+    return {"Id": "ab" * 32, "Config": {"Image": tag, "Labels": {}}, "State": {"Running": False, "ExitCode": 0}}
+
+
+def test_a_base_image_that_somebody_began_to_use_during_the_build_stays(engine: DockerEngine) -> None:
+    engine.containers["theirs"] = container_of(BASE)
+    ensure(engine)
+    assert set(engine.images) == {BASE, RECIPE.tag}
+
+
+def test_older_images_of_ours_go_unless_a_container_has_one(engine: DockerEngine) -> None:
+    older, used = "dconnect-agent:0-abc", "dconnect-agent:0-def"
+    for tag in (older, used, BASE):
+        engine.images[tag] = {"Id": image_id(tag), "RepoTags": [tag]}
+    engine.containers["theirs"] = container_of(used)
+    ensure(engine)
+
+    async def removed() -> None:
+        async with Engine.open(engine.url) as opened:
+            await image.remove_older(opened, RECIPE.tag)
+
+    asyncio.run(removed())
+    assert set(engine.images) == {BASE, RECIPE.tag, used}
 
 
 # The messages are dockerd 20.10's own.

@@ -92,6 +92,18 @@ def test_no_engine_ends_with_4_and_the_reason(command: str, home: Path) -> None:
     assert result.stderr.splitlines()[-1] == f"dconnect: {expected}"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Elsewhere no engine will do.")
+@pytest.mark.parametrize(("url", "means"), [("ssh://me@there", "ssh"), ("tcp://there:2376", "TLS")])
+@pytest.mark.usefixtures("home")
+def test_the_agent_in_the_foreground_refuses_an_engine_that_it_could_not_open(
+    url: str, means: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")  # counts for tcp:// only
+    result = dconnect("agent", "--host", url)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"The engine --host ({url}) is reached by {means}, and" in result.stderr
+
+
 def test_an_engine_that_has_gone_leaves_a_socket_where_nothing_listens(home: Path) -> None:
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind(str(home / "old.sock"))
@@ -162,6 +174,30 @@ def test_status_tells_each_matter_on_a_line(agent: DockerEngine) -> None:
         "inventory   2 containers on 3 networks, confirmed 2 s ago",
         "worker      pid 7: 1 open, 20 accepted, 3 failed",
     ]
+
+
+REFUSAL = "No Docker engine answers at unix:///var/run/docker.sock: permission denied"
+
+
+@pytest.mark.parametrize(
+    ("known", "error", "line"),
+    [
+        ({}, None, "engine      NOT CONNECTED: no answer yet"),
+        ({}, REFUSAL, f"engine      NOT CONNECTED: {REFUSAL}"),
+        (
+            {"name": "x", "version": "20.10.24", "api_version": "1.41"},
+            REFUSAL,
+            f"engine      20.10.24, API 1.41, NOT CONNECTED: {REFUSAL}",
+        ),
+    ],
+)
+def test_status_says_why_the_agent_has_no_engine(
+    agent: DockerEngine, known: dict[str, str], error: str | None, line: str
+) -> None:
+    agent.status["engine"] = {**known, "connected": False, "error": error}
+    result = dconnect("status")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[1] == line
 
 
 def recalled_dns_port(engine: DockerEngine) -> str:
@@ -273,6 +309,13 @@ def test_down_image_removes_the_image_too(agent: DockerEngine) -> None:
     result = dconnect("down", "--image")
     assert result.stdout == f"dconnect is down on DOCKER_HOST.\nRemoved the image {tag}.\n"
     assert agent.images == {}
+
+
+def test_down_removes_what_an_interrupted_build_left(engine: DockerEngine) -> None:
+    engine.leftovers.append("sha256:build")
+    result = dconnect("down")
+    assert result.stdout == "dconnect was not running on DOCKER_HOST.\nRemoved what a build had left behind.\n"
+    assert engine.leftovers == []
 
 
 # -- pipes and signals -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -88,12 +89,36 @@ def test_up_twice_starts_one_agent_and_says_so(engine: DockerEngine) -> None:
     assert json.loads(dconnect("up", "--json").stdout)["result"] == "already running"
 
 
+def test_two_at_the_same_moment_make_one_agent(engine: DockerEngine) -> None:
+    words = ("up", f"--port={free_port()}", f"--dns-port={free_port()}")
+    engine.hold("build")
+    with started(engine, *words) as first, started(engine, *words) as second:
+        assert second.stderr is not None
+        assert second.stderr.readline() == "asking DOCKER_HOST\n"
+        assert second.stderr.readline() == "waiting for another `dconnect up` on this engine\n"
+        engine.release()
+        said = [process.communicate(timeout=DEADLINE_S)[0] for process in (first, second)]
+    assert " is up on DOCKER_HOST" in said[0]
+    assert " is already running on DOCKER_HOST" in said[1]
+    assert (count(engine, "POST build"), count(engine, "POST containers/create")) == (1, 1)
+
+
 def test_up_with_another_wish_replaces_the_agent(engine: DockerEngine) -> None:
     dconnect("up", "--port", free_port())
     result = dconnect("up", "--egress", "deny")
     assert " was replaced and is up on DOCKER_HOST" in result.stdout
     assert (count(engine, "POST build"), count(engine, "POST containers/create")) == (1, 2)
     assert len(engine.containers) == 1
+
+
+def test_the_image_of_an_older_agent_goes_with_it(engine: DockerEngine, tmp_path: Path) -> None:
+    (tmp_path / "x.whl").write_bytes(b"")
+    dconnect("up", "--port", free_port())
+    (older,) = engine.images
+    assert dconnect("up", "--wheels", tmp_path).exit_code == 0
+    (newer,) = engine.images
+    assert newer != older
+    assert engine.containers["dconnect"]["Config"]["Image"] == newer
 
 
 def test_up_replaces_an_agent_that_has_stopped(engine: DockerEngine) -> None:
@@ -123,6 +148,32 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(engine: DockerEngine
     assert result.stderr.splitlines()[-1] == (
         f"dconnect: Port {port} on 127.0.0.1 is taken; choose another with --port."
     )
+    assert_nothing_of_ours(engine)
+
+
+def test_a_taken_port_does_not_cost_the_agent_that_runs(engine: DockerEngine) -> None:
+    port = free_port()
+    dconnect("up", "--port", free_port(), "--egress", "deny")
+    before = running_agent(engine)
+    engine.foreign_ports = {port}
+    result = dconnect("up", "--port", port)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-2:] == [
+        f"dconnect: Port {port} on 127.0.0.1 is taken; choose another with --port.",
+        "dconnect: What was begun is removed, and the agent that ran before runs again.",
+    ]
+    assert running_agent(engine) == before
+
+
+def test_an_agent_whose_port_was_taken_meanwhile_is_told_as_lost(engine: DockerEngine) -> None:
+    old, new = free_port(), free_port()
+    dconnect("up", "--port", old)
+    engine.foreign_ports = {old, new}
+    last = dconnect("up", "--port", new).stderr.splitlines()[-1]
+    assert last.startswith(
+        "dconnect: What was begun is removed, but the agent that ran before could not be started again: "
+    )
+    assert "port is already allocated" in last
     assert_nothing_of_ours(engine)
 
 
@@ -212,9 +263,11 @@ def started(engine: DockerEngine, *arguments: str) -> Iterator[subprocess.Popen[
         process.communicate()
 
 
-def interrupt(process: subprocess.Popen[str], engine: DockerEngine) -> tuple[int, str, list[str]]:
+def interrupt(
+    process: subprocess.Popen[str], engine: DockerEngine, number: signal.Signals = signal.SIGINT
+) -> tuple[int, str, list[str]]:
     """Ctrl-C, after which the engine goes on; exit code, stdout and the lines of stderr."""
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     engine.release()
     stdout, stderr = process.communicate(timeout=DEADLINE_S)
     return process.returncode, stdout, stderr.splitlines()
@@ -231,6 +284,39 @@ def test_ctrl_c_leaves_nothing_and_says_so(step: str, sentence: str, engine: Doc
     assert_nothing_of_ours(engine)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("step", "sentence"), [("build", NOTHING_CHANGED), ("the handshake", CLEANED_UP)])
+def test_a_signal_to_end_cleans_up_as_ctrl_c_does(
+    step: str, sentence: str, number: signal.Signals, engine: DockerEngine
+) -> None:
+    engine.ready = False
+    engine.hold(step)
+    with started(engine, "up", "--port", str(free_port()), "--dns-port", str(free_port())) as process:
+        code, stdout, stderr = interrupt(process, engine, number)
+    assert (code, stdout, stderr[-1]) == (128 + number, "", sentence)
+    assert_nothing_of_ours(engine)
+
+
+def test_a_terminal_that_is_closed_leaves_nothing(engine: DockerEngine) -> None:
+    engine.ready = False
+    engine.hold("the handshake")
+    own_terminal = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    own_terminal += "os.execv(sys.argv[1], sys.argv[1:])"
+    master, slave = os.openpty()
+    with os.fdopen(master, "rb") as window:
+        words = [sys.executable, "-c", own_terminal, str(PROGRAM), "up", f"--port={free_port()}"]
+        process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        os.close(slave)
+        try:
+            assert engine.reached.wait(DEADLINE_S)
+            window.close()
+            assert process.wait(DEADLINE_S) == 128 + signal.SIGHUP
+        finally:
+            process.kill()
+            process.wait()
+    assert_nothing_of_ours(engine)
+
+
 def test_ctrl_c_during_the_build_keeps_the_agent_that_runs(engine: DockerEngine, tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
@@ -244,6 +330,28 @@ def test_ctrl_c_during_the_build_keeps_the_agent_that_runs(engine: DockerEngine,
     assert (code, stderr[-1]) == (130, NOTHING_CHANGED)
     assert engine.containers["dconnect"]["Id"] == before
     assert engine.leftovers == []
+
+
+def running_agent(engine: DockerEngine) -> dict[str, object]:
+    """What an agent is made of."""
+    agent = engine.containers["dconnect"]
+    assert agent["State"]["Running"]
+    return {"Config": agent["Config"], "HostConfig": agent["HostConfig"]}
+
+
+@pytest.mark.parametrize("step", ["POST containers/.*/stop", "POST containers/create", "the handshake"])
+def test_ctrl_c_during_a_replacement_brings_the_old_agent_back(step: str, engine: DockerEngine) -> None:
+    dconnect("up", "--port", free_port())
+    before = running_agent(engine)
+    engine.ready = False
+    engine.reached.clear()
+    engine.hold(step)
+    with started(engine, "up", "--port", str(free_port())) as process:
+        code, _, stderr = interrupt(process, engine)
+    sentence = "dconnect: interrupted; what was begun is removed, and the agent that ran before runs again."
+    assert (code, stderr[-1]) == (130, sentence)
+    assert running_agent(engine) == before
+    assert len(engine.containers) == 1
 
 
 def test_ctrl_c_ends_logs_without_a_word(engine: DockerEngine) -> None:
