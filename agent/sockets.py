@@ -110,16 +110,13 @@ class DialerSockets:
         if len(ready) <= _BATCH[kind] // 2:
             self._ask(kind)
         if not ready:
-            await self._tasks.start(self._supplied(kind), "socket supply")  # a deadline needs a task
+            try:
+                async with asyncio.timeout(DIALER_SECONDS):
+                    while not ready:
+                        await self._supply(self._waiters[kind])
+            except TimeoutError:
+                raise _not_ready() from None
         return ready.popleft()
-
-    async def _supplied(self, kind: bytes) -> None:
-        try:
-            async with asyncio.timeout(DIALER_SECONDS):
-                while not self._ready[kind]:
-                    await self._supply(self._waiters[kind])
-        except TimeoutError:
-            raise _not_ready() from None
 
     @staticmethod
     async def _supply(waiters: deque[asyncio.Future[None]]) -> None:

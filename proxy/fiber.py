@@ -8,8 +8,8 @@ handshake's own work. A ``Fiber`` is resumed by the very event that it waits for
     await asyncio's future        resumed by the future's callback, in the loop's next iteration
     await asyncio.sleep(0)        resumed in the next iteration
 
-What asks for the current task (``asyncio.timeout`` and the like) belongs into a task, which a
-fiber can await. The other way round a task can await a Wait: it has what asyncio asks of futures.
+To asyncio a fiber is a task of another make (the Python documentation's "Extending asyncio"), so
+``asyncio.timeout`` and the like work in it; and a Wait has what asyncio's tasks ask of a future.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Wait:
 class Fiber:
     """A running coroutine; ``Fibers`` owns it."""
 
-    __slots__ = ("_cancelled", "_coroutine", "_ended", "_loop", "_waits_for")
+    __slots__ = ("_cancelled", "_coroutine", "_ended", "_loop", "_requests", "_waits_for")
 
     def __init__(
         self,
@@ -88,9 +88,11 @@ class Fiber:
         self._ended = ended
         self._waits_for: Wait | asyncio.Future[Any] | None = None
         self._cancelled = False
+        self._requests = 0
 
     def run(self, _: object = None) -> None:
         """Go on until the next wait, or the end."""
+        asyncio.tasks._enter_task(self._loop, self)  # type: ignore[arg-type]  # noqa: SLF001 - as documented
         try:
             if self._cancelled:
                 self._cancelled = False
@@ -102,19 +104,35 @@ class Fiber:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - its owner tells it
             self._ended(self, error)
         else:
-            self._waits_for = waits_for
-            if type(waits_for) is Wait:
-                waits_for.resumes(self.run)
-            elif waits_for is None:
-                self._loop.call_soon(self.run)
-            else:
-                waits_for._asyncio_future_blocking = False  # noqa: SLF001 - how asyncio's own task takes a future
-                waits_for.add_done_callback(self.run)
+            self._wait_for(waits_for)
+        finally:
+            asyncio.tasks._leave_task(self._loop, self)  # type: ignore[arg-type]  # noqa: SLF001
 
-    def cancel(self) -> None:
+    def _wait_for(self, waits_for: Wait | asyncio.Future[Any] | None) -> None:
+        self._waits_for = waits_for
+        if isinstance(waits_for, Wait):
+            waits_for.resumes(self.run)
+        elif waits_for is None:
+            self._loop.call_soon(self.run)
+        else:
+            waits_for._asyncio_future_blocking = False  # noqa: SLF001 - how asyncio's own task takes a future
+            waits_for.add_done_callback(self.run)
+
+    # What asyncio asks of a task.
+
+    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - asyncio may pass it
         """Have CancelledError raised where it waits."""
+        self._requests += 1
         if self._waits_for is None or not self._waits_for.cancel():
             self._cancelled = True
+        return True
+
+    def cancelling(self) -> int:
+        return self._requests
+
+    def uncancel(self) -> int:
+        self._requests = max(0, self._requests - 1)
+        return self._requests
 
 
 class Fibers:

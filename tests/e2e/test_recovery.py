@@ -16,7 +16,7 @@ from bed.dconnect import DNS_PORT, PROXY_PORT, Dconnect
 from bed.scene import Scene
 from bed.session import Bed
 from bed.waiting import wait_for
-from dconnect.core.limits import DIALER_BATCH, POOL_SOCKETS
+from dconnect.core.limits import DIALER_BATCH
 
 BACK_SECONDS = 2.0
 """Service must be back within this, once the lost piece is possible again."""
@@ -146,7 +146,7 @@ def test_a_removed_dialer_is_created_again(bed: Bed, client: Client) -> None:
 def new_sockets(client: Client) -> float:
     """Dial more often than the workers' pools allow, so that the last sockets are a new dialer's; how long it took."""
     begun = time.monotonic()
-    for number in range(WORKERS * (POOL_SOCKETS + DIALER_BATCH) + 1):
+    for number in range(2 * WORKERS * DIALER_BATCH + 1):
         code = client.socks_code("plain", 7)
         assert code == 0, f"dial {number} was refused with {code} after {time.monotonic() - begun:.2f} s"
     took = time.monotonic() - begun

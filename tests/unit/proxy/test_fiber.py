@@ -206,3 +206,42 @@ def test_the_crash_of_a_fiber_is_told_and_the_others_live(play: Play) -> None:
         assert [type(error) for error in told] == [ZeroDivisionError]
 
     play(scene)
+
+
+def test_a_deadline_of_asyncio_holds_in_a_fiber_and_leaves_it_usable(play: Play) -> None:
+    async def scene(fibers: Fibers) -> None:
+        loop = asyncio.get_running_loop()
+        wait, done = Wait(loop), loop.create_future()
+
+        async def client() -> None:
+            try:
+                async with asyncio.timeout(0.01):
+                    await wait
+            except TimeoutError:
+                await asyncio.sleep(0)
+                done.set_result("timeout")
+
+        await turn(fibers, client())
+        assert await done == "timeout"
+
+    play(scene)
+
+
+def test_the_cancellation_of_a_fiber_is_no_timeout(play: Play) -> None:
+    async def scene(fibers: Fibers) -> None:
+        loop = asyncio.get_running_loop()
+        told = list[str]()
+
+        async def client() -> None:
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    await Wait(loop)
+            except asyncio.CancelledError:
+                told.append("cancelled")
+                raise
+
+        await turn(fibers, client())
+        await fibers.cancel()
+        assert told == ["cancelled"]
+
+    play(scene)
