@@ -22,7 +22,7 @@ from dconnect.agent.ownnet import OwnNetwork
 from dconnect.agent.sockets import DialerSockets
 from kit.docker_engine import DockerEngine
 
-DEADLINE = 20.0
+DEADLINE = 5.0
 LOOPBACK = ip_address("127.0.0.1")
 OWN = OwnNetwork((LOOPBACK,), (), (LOOPBACK,))
 """On loopback a connection comes from the address that it goes to, so that is the gateway."""

@@ -11,7 +11,7 @@ from dconnect.agent import bus
 from dconnect.agent.links import Links
 from dconnect.core.inventory import Container, Inventory
 
-DEADLINE = 20.0
+DEADLINE = 5.0
 LARGE = Inventory((Container("0" * 64, "large", "running", image="x" * (1 << 20)),))
 """More than a unix socket holds."""
 

@@ -11,6 +11,7 @@ import pytest
 from dconnect.agent import stderr
 
 PAGE = 4096
+pytestmark = pytest.mark.timeout(10)  # a fault here waits for ever
 
 
 @pytest.fixture

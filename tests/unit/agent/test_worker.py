@@ -20,7 +20,7 @@ from dconnect.agent.lent import Lent
 from dconnect.core.config import AgentConfig
 from dconnect.core.inventory import Inventory
 
-DEADLINE = 30.0
+DEADLINE = 10.0
 UNFIT = '{"containers": [{"id": 5, "name": 7, "state": "running", "endpoints": [], "labels": []}], "networks": []}'
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
