@@ -154,8 +154,14 @@ async def remove(engine: Engine) -> list[str]:
 
 async def remove_older(engine: Engine, newest: str) -> None:
     """Remove our images of other versions and other bases, except where a container has one."""
-    ours = await engine.images(f"{LABEL_ROLE}={ROLE_AGENT}")
-    await _remove_unused(engine, [tag for image in ours for tag in _our_tags(image) if tag != newest])
+    for image in await engine.images(f"{LABEL_ROLE}={ROLE_AGENT}"):
+        tags = _our_tags(image)
+        older = [tag for tag in tags if tag != newest]
+        if len(older) == len(tags):
+            await _remove_unused(engine, older)
+        else:  # further names of the newest: another recipe came to the same image
+            for tag in older:
+                await engine.remove_image(tag)
 
 
 def _our_tags(image: dict[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from bed.client import Client
 from bed.dconnect import DNS_PORT, PROGRAM, PROXY_PORT
 from bed.scene import Scene
 from bed.session import Bed
+from bed.waiting import wait_for
 
 UP_DEADLINE = 180.0
 """A cold build of the image on a busy machine."""
@@ -194,6 +195,21 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(user: User, bed: Bed
     assert not [line for line in left["containers"] | left["volumes"] if "dconnect" in line]
 
 
+def test_a_taken_port_does_not_cost_the_agent_that_runs(running: User, bed: Bed) -> None:
+    with closing(bed.engine_netns.socket()) as server:
+        server.bind((bed.address, 2345))
+        server.listen()
+        result = running.up("--port=2345")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-2:] == [
+        f"dconnect: Port 2345 on {bed.address} is taken; choose another with --port.",
+        "dconnect: What was begun is removed, and the agent that ran before runs again.",
+    ]
+    client = Client(bed.host, bed.address, PROXY_PORT)
+    wait_for("the agent serves", lambda: client.own("/healthz") is not None, 10)
+    assert client.get("http://plain/").code == 200
+
+
 def test_a_wrong_socket_path_is_refused_and_no_directory_is_made_of_it(user: User, tmp_path: Path) -> None:
     wrong = tmp_path / "no.sock"
     result = user.up(f"--docker-socket={wrong}")
@@ -258,6 +274,29 @@ def test_down_image_leaves_nothing_at_all(user: User, bed: Bed) -> None:
         result.stdout,
     )
     assert snapshot(bed) == before
+
+
+def test_down_removes_what_a_killed_up_left_of_its_build(user: User, bed: Bed) -> None:
+    user.run("down", "--image")
+    before = snapshot(bed)
+    with user.typing(*user.up_words()) as process:
+        wait_for_line(process, "building the agent image, step 9/")
+    assert snapshot(bed) != before
+
+    def gone() -> bool:  # the engine finishes its step first
+        return user.run("down").returncode == 0 and snapshot(bed) == before
+
+    wait_for("the engine is as it was", gone, 30)
+
+
+def test_a_newer_image_replaces_the_older_one(running: User, bed: Bed) -> None:
+    bed.docker("tag", bed.base_image, "dconnect-bed/other:latest")
+    try:
+        assert running.run(*running.up_words("--base-image=dconnect-bed/other:latest")).returncode == 0
+    finally:
+        bed.docker("rmi", "dconnect-bed/other:latest")
+    assert len(bed.docker("images", "dconnect-agent", "--format={{.Tag}}").splitlines()) == 1
+    assert bed.inspect("dconnect")["Config"]["Image"] in bed.docker("images", "--format={{.Repository}}:{{.Tag}}")
 
 
 # -- Ctrl-C -----------------------------------------------------------------------------------------

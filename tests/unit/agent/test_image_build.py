@@ -80,8 +80,9 @@ def test_older_images_of_ours_go_unless_a_container_has_one(engine: DockerEngine
     older, used = "dconnect-agent:0-abc", "dconnect-agent:0-def"
     for tag in (older, used, BASE):
         engine.images[tag] = {"Id": image_id(tag), "RepoTags": [tag]}
-    engine.containers["theirs"] = container_of(used)
+    engine.containers |= {"theirs": container_of(used), "ours": container_of(RECIPE.tag)}
     ensure(engine)
+    engine.images["dconnect-agent:same"] = engine.images[RECIPE.tag] | {"RepoTags": ["dconnect-agent:same"]}
 
     async def removed() -> None:
         async with Engine.open(engine.url) as opened:
