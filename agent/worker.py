@@ -20,7 +20,12 @@ from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.config import FRONT_DOOR_PORT
 from dconnect.core.events import Session
 from dconnect.core.inventory import Inventory
-from dconnect.core.limits import FDS_PER_CLIENT, FIRST_INVENTORY_SECONDS, MAX_CLIENTS_PER_WORKER
+from dconnect.core.limits import (
+    FDS_PER_CLIENT,
+    FIRST_INVENTORY_SECONDS,
+    MAX_CLIENTS_PER_WORKER,
+    REFUSALS_TOLD_PER_SECOND,
+)
 from dconnect.core.tasks import backoff
 from dconnect.dns import DnsServer, Resolver, Zone, build
 from dconnect.proxy.dial import Dial
@@ -48,6 +53,9 @@ class Counters:
     def __post_init__(self) -> None:
         """Bind the logger once: a lazy one is bound anew for every line."""
         self._log = structlog.get_logger().bind()
+        self._second = 0
+        self._told = 0
+        """Refusals that were logged in this second."""
 
     def opened(self) -> None:
         self.open += 1
@@ -58,7 +66,12 @@ class Counters:
 
     def refused_by_source(self, peer: str) -> None:
         self.refused += 1
-        log.warning("connection refused: only the host may use the front door, not a container", peer=peer)
+        second = int(asyncio.get_running_loop().time())
+        if second != self._second:
+            self._second, self._told = second, 0
+        self._told += 1
+        if self._told <= REFUSALS_TOLD_PER_SECOND:
+            log.warning("connection refused: only the host may use the front door, not a container", peer=peer)
 
     def ended(self, session: Session) -> None:
         if session.outcome in ("idle", "open"):

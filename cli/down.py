@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine
-from dconnect.agent.labels import LABEL_ROLE, ROLE_AGENT, ROLE_DIALER
+from dconnect.agent.labels import AGENT_NAME, DIALER_NAME, LABEL_ROLE, ROLE_AGENT, ROLE_DIALER
 from dconnect.cli.container import STOP_TIMEOUT_S
 from dconnect.cli.output import say
 
@@ -31,8 +31,10 @@ async def clear(engine: Engine, patience_s: int = STOP_TIMEOUT_S) -> bool:
     ``patience_s`` is how long it may take before it is killed.
     """
     found = False
-    for role in (ROLE_AGENT, ROLE_DIALER):
+    for role, name in ((ROLE_AGENT, AGENT_NAME), (ROLE_DIALER, DIALER_NAME)):
         for container in await engine.containers(label=f"{LABEL_ROLE}={role}"):
+            if f"/{name}" not in (container.get("Names") or ()):
+                continue  # a stranger's: images can carry labels
             found = True
             if container.get("State") == "running":
                 await engine.stop(container["Id"], patience_s)

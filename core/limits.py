@@ -44,6 +44,9 @@ MAX_CLIENTS_PER_WORKER = 16_384
 KNOWN_PEERS = 1024
 """Peers whose admission is remembered: a host has a handful of addresses, and a scan must not fill memory."""
 
+REFUSALS_TOLD_PER_SECOND = 10
+"""Log lines about containers at the door, for each worker: whoever is refused must not fill the disk."""
+
 FDS_PER_CLIENT = 3
 """Descriptors that a client holds on average: two sockets, and a pipe while bytes wait in it."""
 

@@ -135,18 +135,19 @@ class DockerEngine:
         return web.json_response({"ID": "ENGINE", "OSType": "linux", "Name": "elsewhere", "KernelVersion": "6.1"})
 
     async def _list(self, request: web.Request, _body: bytes) -> web.Response:
-        found = list(self.containers.values())
+        found = self.containers
         if "filters" in request.query:
             key, _, value = json.loads(request.query["filters"])["label"][0].partition("=")
-            found = [each for each in found if each["Config"]["Labels"].get(key) == value]
+            found = {name: each for name, each in found.items() if each["Config"]["Labels"].get(key) == value}
         return web.json_response(
             [
                 {
                     "Id": each["Id"],
+                    "Names": [f"/{name}"],
                     "ImageID": image_id(each["Config"]["Image"]),
                     "State": "running" if each["State"]["Running"] else "created",
                 }
-                for each in found
+                for name, each in found.items()
             ]
         )
 
@@ -226,7 +227,7 @@ class DockerEngine:
         return web.json_response({"Volumes": [{"Name": name} for name in sorted(self.volumes)]})
 
     async def _remove_volume(self, _request: web.Request, _body: bytes, name: str) -> web.Response:
-        if self.containers:
+        if any(each["Mounts"] for each in self.containers.values()):
             return refusal(409, f"remove {name}: volume is in use")
         self.volumes.discard(name)
         return web.Response(status=204)

@@ -91,8 +91,9 @@ async def ask(door: tuple[str, int], request: bytes) -> bytes:
             await writer.wait_closed()
 
 
-async def hello(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Our own service."""
+    await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
     writer.close()
 

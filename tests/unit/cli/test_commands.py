@@ -304,6 +304,14 @@ def test_down_removes_containers_and_volume_and_leaves_the_image(agent: DockerEn
     assert len(agent.images) == 1
 
 
+def test_down_leaves_a_container_that_carries_our_label_under_another_name(agent: DockerEngine) -> None:
+    stranger = {"Id": "f" * 64, "Mounts": [], "State": {"Running": True}}  # with a label that came from its image
+    agent.containers["theirs"] = agent.containers["dconnect"] | stranger
+    result = dconnect("down")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert list(agent.containers) == ["theirs"]
+
+
 def test_down_image_removes_the_image_too(agent: DockerEngine) -> None:
     (tag,) = agent.images
     result = dconnect("down", "--image")
