@@ -290,16 +290,21 @@ class Bed:
 
     # -- packets --------------------------------------------------------------------------------
 
-    def blackhole(self, address: str, port: int | None = None) -> None:
-        """Swallow what a container answers (all of it, or from one TCP port) until the bed ends.
+    @contextmanager
+    def blackhole(self, address: str, port: int | None = None) -> Iterator[None]:
+        """Within the block, swallow what a container answers: all of it, or from one TCP port.
 
         Dropped where it comes in, not in OUTPUT: there the sender would be told, by EPERM.
         """
         six = ":" in address
         match = ["-p", "tcp", "--sport", str(port)] if port else ["!", "-p", "ipv6-icmp"] if six else []
         program = "ip6tables" if six else "iptables"
-        rule = ["-t", "raw", "-A", "PREROUTING", "-s", address, *match, "-j", "DROP"]
-        self.engine_netns.run([program, "--wait", *rule], check=True)
+        rule = ["PREROUTING", "-s", address, *match, "-j", "DROP"]
+        self.engine_netns.run([program, "--wait", "-t", "raw", "-A", *rule], check=True)
+        try:
+            yield
+        finally:
+            self.engine_netns.run([program, "--wait", "-t", "raw", "-D", *rule], check=True)
 
     @contextmanager
     def imitate_engine_28(self) -> Iterator[None]:

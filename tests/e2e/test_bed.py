@@ -201,16 +201,18 @@ def test_engine_28_rules_drop_routed_packets_only(bed: Bed) -> None:
         bed.docker("rm", "--force", "routed")
 
 
-def test_a_blackhole_swallows_silently(bed: Bed) -> None:
+def test_a_blackhole_swallows_silently_and_no_longer_than_it_must(bed: Bed) -> None:
     bed.target("hole")
     address = bed.address_of("hole")
-    bed.blackhole(address, 80)
-    with pytest.raises(TimeoutError):
-        bed.engine_netns.connect(address, 80, timeout=0.5)
-    bed.engine_netns.connect(address, 7).close()
-    bed.blackhole(address)
-    with pytest.raises(TimeoutError):
+    with bed.blackhole(address, 80):
+        with pytest.raises(TimeoutError):
+            bed.engine_netns.connect(address, 80, timeout=0.5)
+        bed.engine_netns.connect(address, 7).close()
+    with bed.blackhole(address), pytest.raises(TimeoutError):
         bed.engine_netns.connect(address, 7, timeout=0.5)
+    for port in (80, 7):
+        bed.engine_netns.connect(address, port).close()
+    bed.docker("rm", "--force", "hole")
 
 
 def test_the_scene_stands_as_described(bed: Bed, scene: Scene) -> None:

@@ -38,22 +38,22 @@ def cases(bed: Bed, scene: Scene) -> Iterator[dict[str, Case]]:
     bed.target("halted")
     bed.docker("stop", "halted")
     bed.target("mute", network="shop_back")
-    bed.blackhole(bed.address_of("mute"), 80)
     bed.docker("run", "--detach", "--name=shared", "--network=container:plain", bed.base_image, "sleep", "999")
     plain = bed.address_of(scene.plain)
-    yield {
-        "unknown name": Case("nobody", 80, 4, 502, "No container is called nobody", "name_unknown"),
-        "unknown name under a suffix": Case("no.shop.docker", 80, 4, 502, "no.shop.docker", "name_unknown"),
-        "unknown name outside Docker": Case("nowhere.example", 80, 4, 502, "nowhere.example", "name_unknown"),
-        "stopped container": Case("halted", 80, 4, 503, "docker start halted", "stopped"),
-        "address of nobody": Case("172.17.255.250", 80, 4, 502, "not reachable", "host_unreachable"),
-        "refused port": Case("plain", 81, 5, 502, "nothing listens on port 81", "refused"),
-        "refused port by address": Case(plain, 81, 5, 502, "nothing listens on port 81", "refused"),
-        "no route": Case("198.51.100.7", 80, 3, 502, "no route", "network_unreachable"),
-        "no answer": Case("mute", 80, 6, 504, "did not answer within 10 seconds", "timeout"),
-        "no address of its own": Case("shared", 80, 4, 502, "no address of its own", "host_unreachable"),
-        "forbidden": Case("169.254.169.254", 80, 2, 403, "not allowed", "policy"),
-    }
+    with bed.blackhole(bed.address_of("mute"), 80):
+        yield {
+            "unknown name": Case("nobody", 80, 4, 502, "No container is called nobody", "name_unknown"),
+            "unknown name under a suffix": Case("no.shop.docker", 80, 4, 502, "no.shop.docker", "name_unknown"),
+            "unknown name outside Docker": Case("nowhere.example", 80, 4, 502, "nowhere.example", "name_unknown"),
+            "stopped container": Case("halted", 80, 4, 503, "docker start halted", "stopped"),
+            "address of nobody": Case("172.17.255.250", 80, 4, 502, "not reachable", "host_unreachable"),
+            "refused port": Case("plain", 81, 5, 502, "nothing listens on port 81", "refused"),
+            "refused port by address": Case(plain, 81, 5, 502, "nothing listens on port 81", "refused"),
+            "no route": Case("198.51.100.7", 80, 3, 502, "no route", "network_unreachable"),
+            "no answer": Case("mute", 80, 6, 504, "did not answer within 10 seconds", "timeout"),
+            "no address of its own": Case("shared", 80, 4, 502, "no address of its own", "host_unreachable"),
+            "forbidden": Case("169.254.169.254", 80, 2, 403, "not allowed", "policy"),
+        }
     bed.docker("rm", "--force", "halted", "mute", "shared")
 
 
