@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 from aiohttp import web
+
 from dconnect.agent.dialing import Strategy
 from dconnect.agent.docker.watch import Watcher
 from dconnect.agent.links import Links

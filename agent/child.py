@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
+
 from dconnect.agent import stderr
 from dconnect.agent.lent import Lent
 from dconnect.agent.log import configure

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 from aiohttp import web
+
 from dconnect.agent import child, labels
 from dconnect.agent.api import application
 from dconnect.agent.dialing import EMBEDDED, TESTING, Dialing, Strategy

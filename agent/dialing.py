@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+
 from dconnect.agent import labels
 from dconnect.agent.docker.engine import Engine
 from dconnect.agent.ownnet import OwnNetwork

@@ -15,6 +15,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+
 from dconnect.agent import stderr
 
 _FLUSH_SECONDS = 0.05

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 import uvloop
+
 from dconnect.agent import bus, child, labels
 from dconnect.agent.lent import Lent, borrow
 from dconnect.agent.names import Names, not_informed

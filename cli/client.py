@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+
 from dconnect.agent.docker.engine import Engine
 from dconnect.agent.labels import AGENT_NAME, LABEL_CONFIG, LABEL_ROLE, ROLE_AGENT
 from dconnect.core.config import AgentConfig

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine
 from dconnect.cli import client, down, engines, names, shells, signals, state, status, summary, up

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from dconnect.agent.docker.engine import Engine
 from dconnect.cli import client
 from dconnect.cli.output import complain, say, say_json
 from dconnect.core.config import AgentConfig
 from dconnect.core.errors import DconnectError, NameUnknown
-from rich.console import Console
-from rich.table import Table
 
 _NARROW = 100
 """Columns for the table where stdout is no terminal and would otherwise count as 80 wide."""

@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 import aiodocker
 import aiohttp
+
 from dconnect.core.errors import DconnectError, EngineUnreachable, UsageError
 
 DEADLINE_S = 30.0

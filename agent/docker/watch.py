@@ -26,6 +26,7 @@ from enum import Enum, auto
 from typing import Any, Protocol, TypeVar
 
 import structlog
+
 from dconnect.agent.docker import model
 from dconnect.agent.docker.engine import EngineRefused
 from dconnect.core.errors import DconnectError, EngineUnreachable

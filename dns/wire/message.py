@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
+from dnslib import AAAA, EDNS0, NS, PTR, RR, SOA, A, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
+
 from dconnect.core.address import IPAddress
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import DNS_UDP_BYTES
-from dnslib import AAAA, EDNS0, NS, PTR, RR, SOA, A, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
 
 HEADER_BYTES = 12
 TTL = 1

@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from dnslib import RCODE, DNSRecord
+
 from bed.client import Client
 from bed.dconnect import DNS_PORT, PROXY_PORT
 from bed.session import Bed
-from dnslib import RCODE, DNSRecord
 
 COUNT = 100
 PAUSE = 0.001

@@ -22,12 +22,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for ``bed``; -P leaves it out
 
+from rich.console import Console
+from rich.table import Table
+
 from bed.namespace import BedError
 from bed.session import Bed, why_not
 from bench import freshness
 from bench.programs import PROGRAMS, Site, engine_version
-from rich.console import Console
-from rich.table import Table
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results.json"
 OURS = "dconnect"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from bed.client import Client
 from bed.dconnect import PROXY_PORT, Dconnect
 from bed.scene import Scene, set_scene

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from bed import remains
 from bed.namespace import BedError
 from bed.remains import BedName

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from bed.dconnect import DNS_PORT, PROXY_PORT, Dconnect
 from bed.namespace import BedError
 from bed.session import Bed

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
 from bed.client import Client
 from bed.dconnect import Dconnect
 from bed.scene import Scene

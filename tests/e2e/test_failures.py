@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
 from bed.client import Client, receive_all
 from bed.dconnect import Dconnect
 from bed.name_server import name_server

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from bed.dconnect import DNS_PORT, Dconnect
 from bed.scene import Scene
 from bed.session import Bed

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from dnslib import DNSRecord
+
 from bed.client import Client
 from bed.dconnect import DNS_PORT, PROXY_PORT, Dconnect
 from bed.intruder import NOTHING, ask, knock
@@ -15,7 +17,6 @@ from bed.name_server import name_of, name_server
 from bed.scene import Scene
 from bed.session import Bed
 from bed.waiting import wait_for
-from dnslib import DNSRecord
 
 GREETINGS = {
     "SOCKS5": b"\x05\x01\x00",

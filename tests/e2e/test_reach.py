@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
 from bed.client import Client, receive_all
 from bed.dconnect import Dconnect
 from bed.scene import Scene

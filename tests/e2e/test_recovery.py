@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from bed.client import Client, receive_exactly
 from bed.dconnect import DNS_PORT, PROXY_PORT, Dconnect
 from bed.scene import Scene

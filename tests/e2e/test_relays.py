@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from dnslib import DNSRecord
+
 from bed.client import Client
 from bed.dconnect import DNS_PORT, PROXY_PORT, Dconnect
 from bed.intruder import NOTHING, ask, knock
 from bed.namespace import Namespace
 from bed.session import Bed
 from bed.waiting import wait_for
-from dnslib import DNSRecord
 
 GREETING = b"\x05\x01\x00"
 QUERY = DNSRecord.question("near.docker").pack()

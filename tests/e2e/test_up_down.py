@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bed.client import Client
 from bed.dconnect import DNS_PORT, PROGRAM, PROXY_PORT
 from bed.scene import Scene

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+
 from bed.session import Bed
 from dconnect.agent.docker.engine import Engine
 from dconnect.agent.docker.watch import Watcher

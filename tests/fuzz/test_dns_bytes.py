@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from dnslib import DNSRecord
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import DNS_QUERY_BYTES
 from dconnect.dns.wire.message import parse_query
 from dconnect.dns.wire.stream import frame, parse_frame
-from dnslib import DNSRecord
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from kit.dns import serving
 from kit.inventories import container, endpoint
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from dconnect.core.inventory import Container, State
-from dconnect.dns import Found, NotOurs, Resolver, Zone, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dconnect.core.inventory import Container, State
+from dconnect.dns import Found, NotOurs, Resolver, Zone, build
 from kit.dns import NETWORKS, query
 from kit.inventories import container, endpoint, inventory
 

@@ -6,11 +6,12 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from dconnect.agent.docker import model
 from dconnect.agent.docker.watch import Look, hint
 from dconnect.core.inventory import Inventory
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 KEYS = [
     "Id",

@@ -9,6 +9,9 @@ import string
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
 from dconnect.core.address import Target, parse_authority, parse_ip
 from dconnect.core.config import AgentConfig
 from dconnect.core.errors import MalformedMessage, UsageError
@@ -18,8 +21,6 @@ from dconnect.proxy.http import Refusal, route_of
 from dconnect.proxy.wire import http1, socks5
 from dconnect.proxy.wire.chunked import ChunkScanner
 from dconnect.proxy.wire.http1 import Body, RequestHead
-from hypothesis import assume, example, given, settings
-from hypothesis import strategies as st
 
 T = TypeVar("T")
 Parser = Callable[[bytearray], tuple[T, int] | None]

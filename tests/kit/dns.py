@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from dnslib import DNSRecord
+
 from dconnect.core.inventory import Container
 from dconnect.dns import Resolver, Zone, build
-from dnslib import DNSRecord
 from kit.inventories import inventory, network
 
 NETWORKS = (network("n", "10.0.0.0/8"), network("n6", "fd00::/64"))

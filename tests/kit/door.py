@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import uvloop
+
 from dconnect.core.address import IPAddress
 from dconnect.core.config import Egress
 from dconnect.core.inventory import Container, Endpoint, Inventory

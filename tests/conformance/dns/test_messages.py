@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from dnslib import QTYPE, RCODE, DNSRecord
+
 from kit.dns import asked, query, serving
 from kit.inventories import container, endpoint
 

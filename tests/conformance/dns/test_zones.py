@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 from dnslib import QTYPE, RCODE, DNSRecord
+
 from kit.dns import asked, query, serving, zone
 from kit.inventories import container, endpoint
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 from dconnect.core.address import IPAddress
 from dconnect.core.limits import CONNECT_SECONDS, HANDSHAKE_SECONDS
 from kit.door import NAMES, DoorThread, Server, exactly, head, open_descriptors, reset, rest, was_reset

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from dconnect.core.failure import Failure
 from dconnect.core.limits import MAX_HEAD_BYTES
 from kit.door import DB, DoorThread, Server, exactly, head, reset, rest, was_reset

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+
 from dconnect.core.limits import COPY_BYTES, PIPE_BYTES
 from dconnect.proxy.relay.pipes import Buffer, Pipe, PipePool
 from kit.door import LOOPS, PATIENCE, DoorThread, exactly, reset, rest, was_reset

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from python_socks import ProxyError
+from python_socks.sync import Proxy
+
 from dconnect.core.failure import Failure
 from kit.door import DB, WEB, DoorThread, Server, exactly, reset, rest, was_reset
 from kit.failing import Failing
-from python_socks import ProxyError
-from python_socks.sync import Proxy
 
 
 def _by_name(name: bytes, port: int) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 import pytest
+
 from dconnect.agent import bus
 from dconnect.core.limits import BUS_MESSAGE_BYTES
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from dconnect.agent.dialer import MAX_CLIENTS, MAX_DESCRIPTORS, SOCKET_NAME, Dialer
 
 WAIT = 5.0

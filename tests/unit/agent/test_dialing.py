@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from dconnect.agent import dialer, labels
 from dconnect.agent.dialing import Dialing, dialer_config, self_test
 from dconnect.agent.docker.engine import Engine

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine
 from dconnect.core.errors import DconnectError

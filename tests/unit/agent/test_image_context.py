@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
 from dconnect.agent import image
 from dconnect.core.errors import UsageError
 

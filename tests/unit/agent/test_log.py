@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+
 from dconnect.agent import log
 from dconnect.agent.log import LineBuffer
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 
 import pytest
+
 from dconnect.agent.names import Names, no_addresses
 from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+
 from dconnect.agent.dialer import SOCKET_NAME
 from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.errors import DialError

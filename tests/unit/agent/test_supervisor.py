@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
 from dconnect.agent.lent import Lent, borrow
 from dconnect.core.config import AgentConfig
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from dconnect.agent import bus
 from dconnect.agent.lent import Lent
 from dconnect.core.config import AgentConfig

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from dconnect.cli.main import app
 from kit.docker_engine import DockerEngine
-from typer.testing import CliRunner, Result
 
 PROGRAM = Path(sys.executable).with_name("dconnect")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 
 import pytest
+
 from dconnect.agent.docker.engine import Engine
 from dconnect.cli.engines import PIPE, Choice, Machine, Tls, choose
 from dconnect.core.errors import EngineUnreachable, UsageError

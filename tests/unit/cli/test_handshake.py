@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+
 from dconnect.cli import client, handshake
 from dconnect.core.config import AgentConfig
 from dconnect.core.errors import DconnectError

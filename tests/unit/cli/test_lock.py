@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from dconnect.cli.lock import take
 from dconnect.core.errors import DconnectError
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dconnect.cli.ports import MAX_TRIES, candidates, taken
 
 # As the engines say it; each is quoted from dockerd's or Docker Desktop's own output.

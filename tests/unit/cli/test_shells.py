@@ -4,6 +4,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from dconnect.cli.shells import SHELLS, Shell, detect, render, settings
 from dconnect.core.config import AgentConfig
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path, PurePath
 
 import pytest
+
 from dconnect.cli.state import MAX_ENGINES, Ports, directory, recall, remember
 
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from dconnect.cli.names import table
 from rich.console import Console
+
+from dconnect.cli.names import table
 
 
 def container(name: str, state: str = "running", **others: Any) -> dict[str, Any]:

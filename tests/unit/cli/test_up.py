@@ -14,9 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from dconnect.cli.main import app
 from kit.docker_engine import DockerEngine
-from typer.testing import CliRunner, Result
 
 PROGRAM = Path(sys.executable).with_name("dconnect")
 DEADLINE_S = 20.0

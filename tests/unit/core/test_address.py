@@ -3,6 +3,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
+
 from dconnect.core.address import Target, canonical, normal_name, parse_authority, parse_ip
 from dconnect.core.errors import UsageError
 

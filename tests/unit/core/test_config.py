@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+
 from dconnect.core.config import AgentConfig
 from dconnect.core.errors import UsageError
 

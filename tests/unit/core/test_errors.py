@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dconnect.core import errors
 from dconnect.core.failure import Failure
 

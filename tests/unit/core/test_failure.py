@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+
 from dconnect.core.failure import SOCKS4_REJECTED, Failure, from_errno
 
 # REP as RFC 1928 §6 numbers it, status as RFC 9110 §15 defines it.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from dconnect.core.inventory import Container, Endpoint, Inventory, Network
 
 _WEB = Container(

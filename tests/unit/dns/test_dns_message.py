@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
+from dnslib import AAAA, EDNS0, QTYPE, RR, A, DNSRecord
+
 from dconnect.core.errors import MalformedMessage
 from dconnect.dns.wire.message import (
     NOERROR,
@@ -17,7 +19,6 @@ from dconnect.dns.wire.message import (
     encode_header,
     parse_query,
 )
-from dnslib import AAAA, EDNS0, QTYPE, RR, A, DNSRecord
 
 PLAIN = bytes.fromhex("6a68012000010000000000000377656206646f636b65720000010001")  # web.docker A +noedns
 EDNS = bytes.fromhex("293e012000010000000000010377656206646f636b6572000001000100002904d0000000000000")  # +nocookie

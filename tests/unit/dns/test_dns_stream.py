@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import DNS_QUERY_BYTES
 from dconnect.dns.wire.stream import frame, parse_frame

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 import pytest
+
 from dconnect.core.inventory import Container, Network
 from dconnect.dns import NotOurs, Zone, build
 from dconnect.dns.zone import Answer, NoData, NxDomain

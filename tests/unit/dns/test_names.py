@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dconnect.dns.names import Kind, claims, is_valid, strip_suffix
 from kit.inventories import container, endpoint, ident
 

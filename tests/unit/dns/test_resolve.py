@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 import pytest
+
 from dconnect.core.inventory import Container, Inventory, Network
 from dconnect.dns import Agent, Found, NoAddress, NotOurs, Stopped, Unknown, Zone, build
 from dconnect.dns.zone import Answer, NxDomain

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from dnslib import QTYPE, RCODE, DNSRecord
+
 from dconnect.core.limits import DNS_CACHE_PASSING
 from dconnect.dns import Resolver
-from dnslib import QTYPE, RCODE, DNSRecord
 from kit.dns import asked, query, serving, zone
 from kit.inventories import container, endpoint
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import uvloop
+from dnslib import DNSRecord
+
 from dconnect.core.limits import DNS_QUERIES_PER_TURN
 from dconnect.dns import DnsServer, Resolver, build
 from dconnect.dns.server import plain_address
-from dnslib import DNSRecord
 from kit.inventories import container, endpoint, inventory
 
 WEB = bytes.fromhex("6a68012000010000000000000377656206646f636b65720000010001")  # dig web.docker A

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import MAX_CHUNK_LINE_BYTES, MAX_TRAILER_BYTES
 from dconnect.proxy.wire.chunked import ChunkScanner

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
 import pytest
+
 from dconnect.core.address import IPAddress, Target
 from dconnect.core.errors import DialError
 from dconnect.core.events import Session

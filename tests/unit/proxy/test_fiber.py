@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import uvloop
+
 from dconnect.proxy.fiber import Fibers, Wait
 
 DEADLINE = 5.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import MAX_HEAD_BYTES
 from dconnect.proxy.wire import http1

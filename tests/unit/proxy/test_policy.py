@@ -3,6 +3,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 import pytest
+
 from dconnect.core.config import Egress
 from dconnect.core.inventory import Container, Endpoint, Inventory, Network
 from dconnect.core.limits import KNOWN_PEERS

@@ -3,6 +3,7 @@ from __future__ import annotations
 import string
 
 import pytest
+
 from dconnect.proxy.wire.sniff import Protocol, sniff
 
 

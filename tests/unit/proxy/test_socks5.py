@@ -3,6 +3,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
+
 from dconnect.core.address import Target
 from dconnect.core.errors import MalformedMessage
 from dconnect.proxy.wire.socks5 import CONNECT, Request, greeting_reply, parse_greeting, parse_request, reply

@@ -12,6 +12,7 @@ import termios
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import BODY_BUFFER_BYTES
 from dconnect.proxy.poller import Channel, Poller, connect

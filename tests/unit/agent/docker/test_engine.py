@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+
 from dconnect.agent.docker.engine import MAX_LINE, MAX_LOG_FRAME, Engine, EngineRefused
 from dconnect.agent.docker.watch import Source
 from dconnect.core.errors import EngineUnreachable, UsageError

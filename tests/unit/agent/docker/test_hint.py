@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from dconnect.agent.docker.watch import Look, hint
 
 EVENTS: list[dict[str, Any]] = [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from dconnect.agent.docker import model
 from dconnect.core.inventory import Container, Endpoint, Inventory, Network
 

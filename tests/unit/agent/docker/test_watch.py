@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
+
 from dconnect.agent.docker.engine import EngineRefused
 from dconnect.agent.docker.fake import FakeEngine
 from dconnect.agent.docker.watch import Watcher
