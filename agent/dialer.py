@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from dconnect.core.limits import DIALER_LONELY_SECONDS
+from dconnect.core.limits import DIALER_LONELY_SECONDS, PROBE_IDLE_SECONDS, PROBE_INTERVAL_SECONDS, PROBES
 
 SOCKET_NAME = "dialer.sock"
 MAX_DESCRIPTORS = 253
@@ -41,12 +41,21 @@ KINDS = {
 }
 
 
+def watch_peer(sock: socket.socket) -> None:
+    """Have the kernel probe an idle peer, that no connection outlive it for ever; a listener hands it on."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_IDLE_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_INTERVAL_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+
+
 def create(kind: bytes) -> socket.socket:
     """One unconnected, non-blocking socket. Raises OSError as ``socket(2)`` does."""
     family, style = KINDS[kind]
     sock = socket.socket(family, style | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     if style == socket.SOCK_STREAM:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # relays forward small messages at once
+        watch_peer(sock)
     return sock
 
 

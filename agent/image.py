@@ -175,7 +175,7 @@ async def _remove_unused(engine: Engine, names: list[str]) -> None:
         found = await engine.image(name)
         if found is not None and found["Id"] not in used:
             with suppress(EngineRefused):
-                await engine.remove_image(name)
+                await engine.remove_image(name, force=False)
 
 
 async def sweep(engine: Engine, quiet_s: float = 0) -> bool:

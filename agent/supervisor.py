@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dconnect.agent import stderr
+from dconnect.agent.dialer import watch_peer
 from dconnect.agent.lent import Lent
 from dconnect.core.config import AgentConfig
 from dconnect.core.errors import DconnectError
@@ -199,6 +200,7 @@ def _listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+            watch_peer(sock)
             # Clients speak first, here and in DNS: told together with its first bytes, a connection costs one
             # wake-up instead of two. A silent one is told a second later.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)

@@ -11,6 +11,10 @@ CONNECT_SECONDS = 10.0
 NAME_SECONDS = 5.0
 """Lookup of a name that is not a container's, through the engine's own resolver."""
 
+PROBE_IDLE_SECONDS, PROBE_INTERVAL_SECONDS, PROBES = 300, 15, 4
+"""TCP keepalive: a peer that vanished without a word is given up after six minutes. Forwarders and
+firewalls on the way forget idle connections no sooner."""
+
 KEEP_ALIVE_SECONDS = 75.0
 """Idle HTTP proxy connections; nginx's default, and longer than browsers keep theirs."""
 

@@ -219,9 +219,9 @@ class Engine:
         answer: list[dict[str, Any]] = await self._call("GET", "images/json", params={"filters": json.dumps(filters)})
         return answer
 
-    async def remove_image(self, name: str) -> None:
+    async def remove_image(self, name: str, *, force: bool = True) -> None:
         """Remove an image with its tags and untagged parents; one that is gone is fine."""
-        await self._found("DELETE", f"images/{name}", params={"force": "1"})
+        await self._found("DELETE", f"images/{name}", params={"force": str(int(force))})
 
     async def prune_images(self, label: str) -> None:
         """Remove untagged images that carry a label."""

@@ -149,3 +149,14 @@ def test_a_successor_takes_the_place_of_a_dead_predecessor(tmp_path: Path) -> No
     (tmp_path / SOCKET_NAME).touch()
     with Dialer(tmp_path / SOCKET_NAME, lonely_seconds=0.0) as made:
         made.run()
+
+
+def test_the_kernel_notices_a_peer_that_vanished(path: Path) -> None:
+    with connect(path) as client:
+        _, (sock,) = ask(client, b"4\x01")
+        with sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            idle = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            interval = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+            probes = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+            assert idle + interval * probes <= 360
