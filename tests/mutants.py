@@ -188,7 +188,18 @@ def first_red(mutant: Mutant) -> str:
         plant(mutant, Path(folder))
         try:
             result = subprocess.run(
-                [sys.executable, "-P", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "pytest",
+                    "-x",
+                    "-q",
+                    "-p",
+                    "no:cacheprovider",
+                    "--timeout=30",
+                    *mutant.tests.split(),
+                ],
                 env={**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"},
                 cwd=ROOT,
                 text=True,

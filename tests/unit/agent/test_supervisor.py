@@ -20,7 +20,8 @@ DEADLINE = 10.0
 
 # A child that tells its PID and index, then does as its file says.
 CHILD = """
-import json, os, signal, sys, time
+import ctypes, json, os, signal, sys, time
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a test that fails may leave none behind
 lent = json.loads(sys.argv[1])
 with open(os.environ["TOLD"], "a") as told:
     print(json.dumps([lent["index"], os.getpid(), os.getpgid(0) == os.getpid()]), file=told, flush=True)
