@@ -87,7 +87,7 @@ class Dialing:
         if own is None:
             raise DconnectError("the agent does not find its own container on this engine.")
         existing = await self._engine.inspect(labels.DIALER_NAME)
-        if existing is not None and _role(existing) != labels.ROLE_DIALER:
+        if existing is not None and _label(existing, labels.LABEL_ROLE) != labels.ROLE_DIALER:
             raise DconnectError(
                 f"a container called {labels.DIALER_NAME} is there already and is not dconnect's; "
                 f"rename it with: docker rename {labels.DIALER_NAME} another-name"
@@ -104,8 +104,8 @@ class Dialing:
             await self._engine.start(existing["Id"])
 
 
-def _role(container: dict[str, Any]) -> str:
-    return str(((container.get("Config") or {}).get("Labels") or {}).get(labels.LABEL_ROLE, ""))
+def _label(container: dict[str, Any], name: str) -> str:
+    return str(((container.get("Config") or {}).get("Labels") or {}).get(name, ""))
 
 
 def dialer_config(own: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def dialer_config(own: dict[str, Any]) -> dict[str, Any]:
         "User": "0:0",
         "Labels": {
             labels.LABEL_ROLE: labels.ROLE_DIALER,
-            labels.LABEL_VERSION: str((own.get("Config") or {}).get("Labels", {}).get(labels.LABEL_VERSION, "")),
+            labels.LABEL_VERSION: _label(own, labels.LABEL_VERSION),
         },
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": {

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from dconnect.agent.dialing import Dialing, dialer_config, self_test
 from dconnect.agent.docker.engine import Engine
 from dconnect.agent.ownnet import OwnNetwork
 from dconnect.agent.sockets import DialerSockets
+from kit.dialer import running_dialer
 from kit.docker_engine import DockerEngine
 
 DEADLINE = 5.0
@@ -48,16 +47,6 @@ def engine(tmp_path: Path) -> Iterator[DockerEngine]:
     with DockerEngine(tmp_path) as made:
         made.containers[labels.AGENT_NAME] = AGENT
         yield made
-
-
-@contextmanager
-def running_dialer(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-P", "-m", "dconnect.agent.dialer", str(folder)])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @asynccontextmanager

@@ -4,11 +4,9 @@ import asyncio
 import errno
 import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -19,20 +17,10 @@ from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure
 from dconnect.core.limits import DIALER_BATCH, PROBE_BATCH
+from kit.dialer import running_dialer
 
 LOOPBACK = ip_address("127.0.0.1")
 DEADLINE = 10.0
-
-
-@contextmanager
-def dialer(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The real program, as its container runs it."""
-    process = subprocess.Popen([sys.executable, "-P", "-m", "dconnect.agent.dialer", str(directory)])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @asynccontextmanager
@@ -53,7 +41,7 @@ async def connects(sock: socket.socket) -> bool:
 
 def test_sockets_come_from_the_dialer_and_connect(tmp_path: Path) -> None:
     async def scenario() -> None:
-        with dialer(tmp_path):
+        with running_dialer(tmp_path):
             async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
                 await sockets.wait_connected(DEADLINE)
                 assert sockets.connected
@@ -66,7 +54,7 @@ def test_sockets_come_from_the_dialer_and_connect(tmp_path: Path) -> None:
 
 def test_many_at_once_are_all_served(tmp_path: Path) -> None:
     async def scenario() -> None:
-        with dialer(tmp_path):
+        with running_dialer(tmp_path):
             async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
                 made = await asyncio.gather(*(sockets.stream(LOOPBACK) for _ in range(300)))
                 assert len({sock.fileno() for sock in made}) == 300
@@ -79,12 +67,12 @@ def test_many_at_once_are_all_served(tmp_path: Path) -> None:
 def test_when_the_dialer_dies_the_pool_serves_on_and_a_new_dialer_is_found(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
-            with dialer(tmp_path):
+            with running_dialer(tmp_path):
                 (await sockets.stream(LOOPBACK)).close()
             await sockets.wait_lost()
             assert not sockets.connected
             assert await connects(await sockets.stream(LOOPBACK))
-            with dialer(tmp_path):
+            with running_dialer(tmp_path):
                 await sockets.wait_connected(DEADLINE)
                 for _ in range(100):
                     (await sockets.stream(LOOPBACK)).close()
@@ -95,13 +83,13 @@ def test_when_the_dialer_dies_the_pool_serves_on_and_a_new_dialer_is_found(tmp_p
 def test_what_was_asked_of_a_dead_dialer_is_asked_of_the_next(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
-            with dialer(tmp_path) as first:
+            with running_dialer(tmp_path) as first:
                 (await sockets.stream(LOOPBACK)).close()
                 first.send_signal(signal.SIGSTOP)
                 for _ in range(DIALER_BATCH // 2):  # so many that more are asked for
                     (await sockets.stream(LOOPBACK)).close()
             await sockets.wait_lost()
-            with dialer(tmp_path):
+            with running_dialer(tmp_path):
                 for _ in range(DIALER_BATCH):
                     (await sockets.stream(LOOPBACK)).close()
 
@@ -166,7 +154,7 @@ def test_a_waiting_dial_that_is_cancelled_takes_no_socket_from_the_next(tmp_path
             second = asyncio.ensure_future(sockets.stream(LOOPBACK))
             await asyncio.sleep(0)
             first.cancel()
-            with dialer(tmp_path):
+            with running_dialer(tmp_path):
                 assert await connects(await second)
 
     asyncio.run(scenario())
@@ -179,7 +167,7 @@ def test_closing_leaves_no_descriptor(tmp_path: Path) -> None:
                 (await sockets.stream(LOOPBACK)).close()
                 assert await sockets.is_local(LOOPBACK)
 
-    with dialer(tmp_path):
+    with running_dialer(tmp_path):
         asyncio.run(scenario())
         before = len(list(Path("/proc/self/fd").iterdir()))
         asyncio.run(scenario())
@@ -212,5 +200,5 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(tmp_path: Path, own
             # More than a batch, so the pool was refilled on the way.
             return [await sockets.is_local(ip_address(text)) for text in ADDRESSES * PROBE_BATCH]
 
-    with dialer(tmp_path):
+    with running_dialer(tmp_path):
         assert asyncio.run(scenario()) == [text in ("127.0.0.1", "::1") for text in ADDRESSES] * PROBE_BATCH
