@@ -65,7 +65,12 @@ MUTANTS = (
     ),
     Mutant("agent/stderr.py", "ready.poll(0)", "True", "tests/unit/agent/test_stderr.py"),
     Mutant("agent/names.py", "await self._slots.acquire()", "pass", "tests/unit/agent/test_names.py"),
-    Mutant("agent/dialing.py", "_role(existing) != labels.ROLE_DIALER", "False", "tests/unit/agent/test_dialing.py"),
+    Mutant(
+        "agent/dialing.py",
+        "_label(existing, labels.LABEL_ROLE) != labels.ROLE_DIALER",
+        "False",
+        "tests/unit/agent/test_dialing.py",
+    ),
     Mutant(
         "agent/dialing.py",
         'while self.strategy.name != "engine-netns" and self._sockets.connected:',
