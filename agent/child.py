@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 
 from dconnect.agent import stderr
 from dconnect.agent.lent import Lent
-from dconnect.agent.log import configure
+from dconnect.agent.log import LogBuffer, configure
+
+Main: TypeAlias = Callable[[Lent, asyncio.Event, LogBuffer], Awaitable[None]]
 
 
 def run(
     process: Callable[[Lent], str],
-    main: Callable[[Lent, asyncio.Event], Awaitable[None]],
+    main: Main,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
     """Run a child until SIGTERM, or until the supervisor is gone.
 
     Args:
         process: its name in the log.
-        main: gets what was lent and an event that is set when it must end.
+        main: gets what was lent, an event that is set when it must end, and the log.
         loop_factory: makes the event loop; None is asyncio's own.
     """
     with stderr.opened(sys.stderr.fileno()) as fd:
         lent = Lent.from_json(sys.argv[1])
         buffer = configure(process(lent), fd)
         try:
-            _run(lent, main, loop_factory)
+            _run(lent, main, buffer, loop_factory)
         except Exception:  # noqa: BLE001 - whatever it was, it belongs in the log
             structlog.get_logger().critical("unexpected error; the process ends and is restarted", exc_info=True)
             raise SystemExit(1) from None
@@ -41,7 +44,8 @@ def run(
 
 def _run(
     lent: Lent,
-    main: Callable[[Lent, asyncio.Event], Awaitable[None]],
+    main: Main,
+    buffer: LogBuffer,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
 ) -> None:
     async def supervised() -> None:
@@ -53,10 +57,11 @@ def _run(
         loop.add_reader(lent.lifeline, stop.set)  # EOF: the supervisor died and nobody else will end us
         waiter = loop.create_task(_stopped(loop, lent.lifeline, stop), name="lifeline")
         try:
-            await main(lent, stop)
+            await main(lent, stop, buffer)
         finally:
             waiter.cancel()
 
+    gc.freeze()  # what was imported lives as long as the process: the collector need not walk it again and again
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(supervised())
 

@@ -18,6 +18,7 @@ from dconnect.agent.docker.engine import Engine
 from dconnect.agent.docker.watch import Source, Watcher
 from dconnect.agent.lent import Lent, borrow
 from dconnect.agent.links import Links
+from dconnect.agent.log import LogBuffer
 from dconnect.agent.ownnet import own_network
 from dconnect.agent.sockets import DialerSockets
 from dconnect.core.errors import DconnectError
@@ -94,7 +95,7 @@ class Control:
             await sockets.close()
 
 
-async def main(lent: Lent, stop: asyncio.Event) -> None:
+async def main(lent: Lent, stop: asyncio.Event, _buffer: LogBuffer) -> None:
     """Run control."""
     try:
         await Control(lent).run(stop)

@@ -204,6 +204,7 @@ def _listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
             # Clients speak first, here and in DNS: told together with its first bytes, a connection costs one
             # wake-up instead of two. A silent one is told a second later.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # inherited too: our answers carry the ACKs
         sock.bind((address, port))
         if kind == socket.SOCK_STREAM:
             sock.listen(LISTEN_BACKLOG)

@@ -101,7 +101,7 @@ class Dial:
             session.address = str(address)
             try:
                 # An equal share for each: a silent one leaves time for the next.
-                return await self._attempt(target, address, CONNECT_SECONDS / len(addresses))
+                return await self._attempt(target, address, session.address, CONNECT_SECONDS / len(addresses))
             except DialError as error:
                 first = first or error
         assert first is not None, "a resolver gives at least one address or raises"
@@ -137,16 +137,17 @@ class Dial:
         literal = parse_ip(target.host)
         return await self._resolve(target.host) if literal is None else (literal,)
 
-    async def _attempt(self, target: Target, address: IPAddress, seconds: float) -> Channel:
+    async def _attempt(self, target: Target, address: IPAddress, text: str, seconds: float) -> Channel:
         policy = self._policy()
-        objection = policy.objection(address)
-        if not objection and not policy.is_container(address) and await self._sockets.is_local(address):
-            objection = "the engine's own addresses are refused"
-        if objection:
-            raise DialError(Failure.POLICY, f"{target} is not allowed: {objection}.")
+        if not policy.is_container(address):
+            objection = policy.objection(address)
+            if not objection and await self._sockets.is_local(address):
+                objection = "the engine's own addresses are refused"
+            if objection:
+                raise DialError(Failure.POLICY, f"{target} is not allowed: {objection}.")
         sock = await self._sockets.stream(address)
         try:
-            channel = await connect(self._poller, sock, (str(address), target.port), seconds)
+            channel = await connect(self._poller, sock, (text, target.port), seconds)
         except TimeoutError:
             raise _failed(Failure.TIMEOUT, target) from None
         except OSError as error:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import time
 from collections.abc import Callable
 
 from dconnect.core.errors import MalformedMessage
@@ -56,6 +57,9 @@ class FrontDoor:
         self.hosts = hosts
         self._poller = poller
         self._listener = listener
+        # What accept() does, without looking up two enums for every socket.
+        self._accept_fd = listener._accept  # type: ignore[attr-defined]  # noqa: SLF001
+        self._family = listener.family
         self._observer = observer
         self._admits = admits
         self._max_clients = max_clients
@@ -97,7 +101,7 @@ class FrontDoor:
                 self._pause()  # _gone starts again
                 return
             try:
-                sock, address = self._listener.accept()
+                fd, address = self._accept_fd()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -106,15 +110,15 @@ class FrontDoor:
                     self._poller.loop.call_later(_PAUSE_SECONDS, self.start)
                     return
                 continue  # the client gave up while it was queued
+            sock = socket.socket(self._family, socket.SOCK_STREAM, 0, fd)
             if not self._admits(address[0]):
                 sock.close()
                 self._observer.refused_by_source(address[0])
                 continue
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # our answers carry the ACKs
             self._clients += 1
             self._observer.opened()
-            session = Session(f"{address[0]}:{address[1]}", started=self._poller.loop.time())
+            session = Session(f"{address[0]}:{address[1]}", started=time.monotonic())
             channel = Channel(self._poller, sock)
             channel.dry = False  # the first bytes came along
             self._fibers.start(self._serve(Stream(channel), session))
@@ -168,7 +172,7 @@ class FrontDoor:
             self.ended(session)
 
     def session(self, client: Stream) -> Session:
-        return Session(client.peer, started=self._poller.loop.time())
+        return Session(client.peer, started=time.monotonic())
 
     def ended(self, session: Session) -> None:
         self._observer.ended(session)

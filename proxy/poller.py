@@ -37,7 +37,8 @@ URGENT = select.EPOLLPRI
 NOT_DRY = HANGUP | URGENT
 """After such an event a short read tells nothing: a FIN may be next, and reading stops before urgent data."""
 
-_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
+_EDGES = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
+_ALL_EDGES = _EDGES | select.EPOLLOUT
 _LISTEN = select.EPOLLIN | select.EPOLLEXCLUSIVE
 _RESET = struct.pack("ii", 1, 0)
 
@@ -56,9 +57,16 @@ class Poller:
         self.loop.add_reader(self._epoll.fileno(), self._turn)
 
     def add(self, fd: int, handler: Handler) -> None:
-        """Watch a connected (or connecting) descriptor, edge-triggered, for its whole life."""
+        """Watch a connected (or connecting) descriptor, edge-triggered, for its whole life; reading only at first."""
         self._handlers[fd] = handler
         self._epoll.register(fd, _EDGES)
+
+    def add_writing(self, fd: int) -> None:
+        """Tell also that a watched descriptor may be written: at once if it may be already, from then on at each edge.
+
+        Most sockets never block a writer, and would be told writable for nothing.
+        """
+        self._epoll.modify(fd, _ALL_EDGES)
 
     def add_listener(self, fd: int, handler: Handler) -> None:
         """Watch a listening descriptor that other processes watch as well."""
@@ -130,7 +138,7 @@ class Channel:
     One fiber or task reads and one writes at a time.
     """
 
-    __slots__ = ("_expired", "_not_dry", "_poller", "_reader", "_writer", "dry", "fd", "sock")
+    __slots__ = ("_expired", "_not_dry", "_poller", "_reader", "_tells_writable", "_writer", "dry", "fd", "sock")
 
     def __init__(self, poller: Poller, sock: socket.socket) -> None:
         self._poller = poller
@@ -138,6 +146,7 @@ class Channel:
         self._writer: Wait | None = None
         self._expired = False
         self._not_dry = 0
+        self._tells_writable = False
         self.dry = True
         """True while the next bytes or FIN, if any, have their edge still to come (``add`` gives the first)."""
         self.sock = sock
@@ -170,11 +179,18 @@ class Channel:
             if wait is not None:
                 wait.wake(TimeoutError())
 
+    def tell_writable(self) -> None:
+        """Writing failed with EAGAIN: have the handler told when it may go on."""
+        if not self._tells_writable:
+            self._tells_writable = True
+            self._poller.add_writing(self.fd)
+
     async def writable(self) -> None:
         """Wait for the next sign that the socket may be written (or has failed). Raises TimeoutError."""
         if self._expired:
             raise TimeoutError
         self._writer = writer = Wait(self._poller.loop)
+        self.tell_writable()
         await writer
 
     async def receive(self, limit: int) -> bytes:
@@ -230,8 +246,10 @@ class Channel:
 
     def reset(self) -> None:
         """Close with RST, which tells the peer that its stream was cut, not finished."""
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 - contextlib.suppress takes longer, and every relay ends here
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        except OSError:
+            pass
         self.close()
 
 

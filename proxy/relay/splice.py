@@ -13,8 +13,6 @@ direction that stops early on it would hang for ever.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -132,11 +130,12 @@ class Relay:
         except OSError as error:
             # A reset is how many clients say goodbye: an empty pipe outlives it, a new one is dear.
             self._pool.give_back(conduit, held)
-            self._end(error)
+            self._end(error, direction.sink if held else direction.source)
             return
         direction.held = held
         if held:
             direction.conduit = conduit
+            direction.sink.tell_writable()
             return
         self._pool.give_back(conduit)
         if direction.shut:
@@ -176,9 +175,10 @@ class Relay:
             return
         code = side.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            self._end(OSError(code, "relay"))
+            self._end(OSError(code, "relay"), side)
 
-    def _end(self, error: OSError | None) -> None:
+    def _end(self, error: OSError | None, cut: Channel | None = None) -> None:
+        """Close both sides, with RST after an error; the side that was ``cut`` itself needs none."""
         if self._over:
             return
         self._over = True
@@ -187,9 +187,8 @@ class Relay:
                 direction.conduit.close()
                 direction.conduit = None
         for side in (self._client, self._upstream):
-            if error is None:
+            if error is None or side is cut:
                 side.close()
             else:
                 side.reset()
-        with contextlib.suppress(asyncio.CancelledError):
-            self._on_end(self._up.moved, self._down.moved, error)
+        self._on_end(self._up.moved, self._down.moved, error)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 from dconnect.core.address import IPAddress, Target, normal_name
 from dconnect.core.errors import MalformedMessage
@@ -18,8 +18,7 @@ IPV4, DOMAIN, IPV6 = 1, 3, 4
 SUCCEEDED, GENERAL_FAILURE, COMMAND_NOT_SUPPORTED, ADDRESS_TYPE_NOT_SUPPORTED = 0, 1, 7, 8
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a client asks for. ``target`` is None when the address type is unknown."""
 
     command: int
@@ -76,7 +75,7 @@ def parse_request(buffer: bytes | bytearray) -> tuple[Request, int] | None:
         raise MalformedMessage("The SOCKS5 request names an empty domain.")
     if len(buffer) < end + 2:
         return None
-    (port,) = struct.unpack_from("!H", buffer, end)
+    port = int.from_bytes(buffer[end : end + 2])
     raw = bytes(buffer[start:end])
     if kind == DOMAIN:
         host = _domain(raw)

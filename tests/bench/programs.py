@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 NETWORK = "bench"
 TARGET_PORT = 7000
 PEER_PORT = 1080
-DANTE_PORT, MICROSOCKS_PORT = 1081, 1082
+DANTE_PORT, MICROSOCKS_PORT, QUIET_PORT = 1081, 1082, 1083
 """Where they are published."""
 COMPILER = ("gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra")
 # A connection-rate test must measure programs, not the supply of ports.
@@ -90,9 +90,13 @@ class Site:
         return self._peer("dante", DANTE_PORT, [mount], ["danted"])
 
     def microsocks(self) -> Way:
-        # Its line for every connection would go through Docker's logging; dante has none, and ours stays.
+        """As it is out of the box: like dconnect it logs a line for every connection."""
+        return self._peer("microsocks", MICROSOCKS_PORT, [], ["microsocks", "-p", str(PEER_PORT)])
+
+    def microsocks_quiet(self) -> Way:
+        """With its log, which it cannot be told to leave out, thrown away."""
         command = f"exec microsocks -p {PEER_PORT} 2>/dev/null"
-        return self._peer("microsocks", MICROSOCKS_PORT, [], ["dash", "-c", command])
+        return self._peer("microsocks-quiet", QUIET_PORT, [], ["dash", "-c", command])
 
     def direct(self) -> Way:
         """No proxy, from the engine's network: what the machine can do."""
@@ -129,6 +133,7 @@ PROGRAMS: dict[str, Callable[[Site], Way]] = {
     "dconnect": Site.dconnect,
     "dante": Site.dante,
     "microsocks": Site.microsocks,
+    "microsocks-quiet": Site.microsocks_quiet,
     "dconnect-http": Site.dconnect_http,
     "direct": Site.direct,
 }

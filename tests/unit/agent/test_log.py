@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from dconnect.agent import log
-from dconnect.agent.log import LineBuffer
+from dconnect.agent.log import LogBuffer, Record
 
 PROGRAM = """
 import structlog
@@ -25,8 +25,18 @@ try:
     1 / 0
 except ZeroDivisionError:
     log.exception("broken")
+buffer.put({"event": "odd", "level": "info", "target": "\\ud800", "what": ValueError("x")})
 buffer.flush()
 """
+
+
+def bare(record: Record) -> bytes:
+    """What is rendered in these tests."""
+    return f"{record.get('event')}\n".encode() if "count" not in record else f"{record['count']} dropped\n".encode()
+
+
+def told(event: str) -> Record:
+    return {"event": event, "level": "info"}
 
 
 @pytest.fixture
@@ -39,7 +49,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 def test_without_a_loop_a_line_is_written_at_once(pipe: tuple[int, int]) -> None:
     read, write = pipe
-    LineBuffer(write).info("one")
+    LogBuffer(write, bare).put(told("one"))
     assert os.read(read, 100) == b"one\n"
 
 
@@ -47,9 +57,9 @@ def test_in_a_loop_lines_wait_for_each_other(pipe: tuple[int, int]) -> None:
     read, write = pipe
 
     async def body() -> None:
-        buffer = LineBuffer(write)
-        buffer.info("one")
-        buffer.warning("two")
+        buffer = LogBuffer(write, bare)
+        buffer.put(told("one"))
+        buffer.put(told("two"))
         with pytest.raises(BlockingIOError):
             os.read(read, 100)
         written = asyncio.Event()
@@ -66,21 +76,21 @@ def test_what_does_not_fit_is_counted(pipe: tuple[int, int]) -> None:
     read, write = pipe
 
     async def body() -> list[str]:
-        buffer = LineBuffer(write)
-        for number in range(log._MAX_LINES + 7):
-            buffer.info(str(number))
+        buffer = LogBuffer(write, bare)
+        for number in range(log._MAX_RECORDS + 7):
+            buffer.put(told(str(number)))
         buffer.flush()
         return os.read(read, 1 << 20).decode().splitlines()
 
     *kept, last = asyncio.run(body())
-    assert kept == [str(number) for number in range(log._MAX_LINES)]
-    assert json.loads(last) == {"event": "log lines dropped", "level": "warning", "count": 7}
+    assert kept == [str(number) for number in range(log._MAX_RECORDS)]
+    assert last == "7 dropped"
 
 
 def test_a_stderr_that_nobody_reads_does_not_stop_the_agent() -> None:
     read, write = os.pipe()
     os.close(read)
-    LineBuffer(write).info("one")
+    LogBuffer(write, bare).put(told("one"))
     os.close(write)
 
 
@@ -89,12 +99,12 @@ def test_a_reader_that_does_not_read_stops_nothing_and_gets_every_line_later() -
     lines = [f"{number} {'x' * 200}" for number in range(1000)]
 
     async def body() -> None:
-        buffer = LineBuffer(write)
+        buffer = LogBuffer(write, bare)
         for line in lines:
-            buffer.info(line)
+            buffer.put(told(line))
         buffer.flush()
         buffer.flush()
-        buffer.info("last")
+        buffer.put(told("last"))
         got = b""
         async with asyncio.timeout(20):
             while not got.endswith(b"last\n"):
@@ -108,8 +118,10 @@ def test_a_reader_that_does_not_read_stops_nothing_and_gets_every_line_later() -
 
 def test_a_line_is_one_json_object_that_names_its_process() -> None:
     result = subprocess.run([sys.executable, "-P", "-c", PROGRAM], capture_output=True, check=True, timeout=60)
-    seen, broken = (json.loads(line) for line in result.stderr.splitlines())
+    seen, broken, odd = (json.loads(line) for line in result.stderr.splitlines())
     assert (seen["event"], seen["level"], seen["process"]) == ("seen", "info", "worker 1")
     assert (seen["port"], seen["name"]) == (80, "ü\n")
     assert seen["timestamp"].endswith("Z")
     assert "ZeroDivisionError" in broken["exception"]
+    # What a client sent may be no text at all: a line that cannot be written must not take others along.
+    assert (odd["target"], odd["what"]) == ("\ud800", "x")

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ import pytest
 
 from dconnect.agent import bus
 from dconnect.agent.lent import Lent
+from dconnect.agent.log import LogBuffer, Record
+from dconnect.agent.worker import Sessions, keep_apart
 from dconnect.core.config import AgentConfig
+from dconnect.core.events import Session
 from dconnect.core.inventory import Inventory
 
 DEADLINE = 10.0
@@ -177,3 +181,47 @@ def test_it_ends_when_told_to_and_with_its_supervisor(stage: Stage, how: str) ->
             assert [line["event"] for line in log] == ["worker ready"]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux has it")
+def test_workers_share_no_cpu_as_long_as_there_are_enough() -> None:
+    before = os.sched_getaffinity(0)
+
+    def dealt(index: int, workers: int) -> set[int]:
+        try:
+            keep_apart(index, workers)
+            return os.sched_getaffinity(0)
+        finally:
+            os.sched_setaffinity(0, before)
+
+    count = len(before)
+    hands = [dealt(index, count) for index in range(count)]
+    assert set().union(*hands) == before
+    assert all(len(hand) == 1 for hand in hands)
+    assert dealt(0, 1) == before
+    assert dealt(count, count + 1) == before
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level", "failed"), [("ok", "info", 0), ("reset", "warning", 1), ("refused", "warning", 1)]
+)
+def test_a_session_is_one_line_and_one_count(outcome: str, level: str, failed: int) -> None:
+    told: list[Record] = []
+
+    def render(record: Record) -> bytes:
+        told.append(record)
+        return b""
+
+    read, write = os.pipe()
+    sessions = Sessions(LogBuffer(write, render))
+    sessions.opened()
+    session = Session("10.0.0.1:5", front="socks5", target="web:80", outcome=outcome, started=time.monotonic() - 2)
+    sessions.ended(session)
+    sessions.closed()
+    os.close(read)
+    os.close(write)
+    (line,) = told
+    assert (line["event"], line["level"], line["target"], line["outcome"]) == ("session", level, "web:80", outcome)
+    assert 2 <= line["seconds"] < 60
+    counters = sessions.counters
+    assert (counters.open, counters.accepted, counters.failed, counters.outcomes) == (0, 1, failed, {outcome: 1})
