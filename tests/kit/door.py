@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import select
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -234,6 +235,19 @@ def reset(sock: socket.socket) -> None:
     """Close with RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     sock.close()
+
+
+def stuff(sock: socket.socket) -> int:
+    """Send to a peer that does not read, until the kernel takes no more and the door is blocked."""
+    sock.setblocking(False)
+    sent = 0
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    while poll.poll(100):
+        with contextlib.suppress(BlockingIOError):
+            sent += sock.send(b"x" * 65536)
+    sock.settimeout(PATIENCE)
+    return sent
 
 
 def was_reset(sock: socket.socket) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from dconnect.core.failure import Failure
 from dconnect.core.limits import MAX_HEAD_BYTES
-from kit.door import DB, DoorThread, Server, exactly, head, reset, rest, was_reset
+from kit.door import DB, DoorThread, Server, exactly, head, reset, rest, stuff, was_reset
 from kit.failing import Failing
 
 
@@ -610,3 +610,15 @@ def test_every_session_of_a_connection_is_recorded_once(tmp_path: Path, leave: o
     sessions = [session for session in door.recorder.sessions if session.outcome != "idle"]
     assert [(session.outcome, session.status, session.bytes_down) for session in sessions] == [("ok", 200, 2)] * 3
     assert len({id(session) for session in door.recorder.sessions}) == len(door.recorder.sessions)
+
+
+def test_a_client_that_reads_late_gets_all_of_the_response(door: DoorThread) -> None:
+    server = door.server()
+    client = _ask(door, _get(server))
+    upstream = server.accept()
+    head(upstream)
+    upstream.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    sent = stuff(upstream)
+    upstream.close()
+    head(client)
+    assert len(rest(client)) == sent

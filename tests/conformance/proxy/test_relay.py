@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import resource
 import select
@@ -17,7 +16,7 @@ import pytest
 
 from dconnect.core.limits import COPY_BYTES, PIPE_BYTES
 from dconnect.proxy.relay.pipes import Buffer, Pipe, PipePool
-from kit.door import LOOPS, PATIENCE, DoorThread, exactly, reset, rest, was_reset
+from kit.door import LOOPS, PATIENCE, DoorThread, exactly, reset, rest, stuff, was_reset
 
 
 def _socks(door: DoorThread) -> tuple[socket.socket, socket.socket]:
@@ -108,29 +107,16 @@ def test_reset_after_fin_reaches_the_server(tunnel: tuple[socket.socket, socket.
     assert poll.poll(PATIENCE * 1000)  # its stream had ended already: only the error is left to be told
 
 
-def _stuff(sock: socket.socket) -> int:
-    """Send to a peer that does not read, until the kernel takes no more and the relay is blocked."""
-    sock.setblocking(False)
-    sent = 0
-    poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    while poll.poll(100):
-        with contextlib.suppress(BlockingIOError):
-            sent += sock.send(b"x" * 65536)
-    sock.settimeout(PATIENCE)
-    return sent
-
-
 def test_fin_behind_a_full_pipe_arrives_after_the_last_byte(tunnel: tuple[socket.socket, socket.socket]) -> None:
     for source, sink in (tunnel, tunnel[::-1]):
-        sent = _stuff(source)
+        sent = stuff(source)
         source.shutdown(socket.SHUT_WR)
         assert len(rest(sink)) == sent
 
 
 def test_reset_behind_a_full_pipe_cuts_the_other_side(tunnel: tuple[socket.socket, socket.socket]) -> None:
     client, upstream = tunnel
-    _stuff(client)
+    stuff(client)
     reset(client)
     assert was_reset(upstream)
 
@@ -219,7 +205,7 @@ async def _forget_pipes(door: DoorThread) -> None:
 def test_a_side_that_does_not_read_stops_the_other(door: DoorThread) -> None:
     client, upstream = _socks(door)
     # What two pairs of socket buffers and one pipe hold; all else waits at the sender.
-    assert _stuff(upstream) < 32 * 1024 * 1024
+    assert stuff(upstream) < 32 * 1024 * 1024
     client.close()
 
 
