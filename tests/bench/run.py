@@ -32,9 +32,9 @@ from bench.programs import PROGRAMS, Site, engine_version
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results.json"
 OURS = "dconnect"
-ROUNDS = 5
+ROUNDS = 7
 SECONDS = 0.8
-"""Of one figure, after a fifth of a second that is not counted."""
+"""Of one figure, after half a second that is not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def bench(options: argparse.Namespace) -> None:
             facts["freshness_ms"] = {name: freshness.summary(values) for name, values in found.items()}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(document(run, facts), indent=1, ensure_ascii=False) + "\n")
-    console = Console(width=max(100, shutil.get_terminal_size().columns))
+    console = Console(width=max(120, shutil.get_terminal_size().columns))
     show(run, console)
     for name, values in facts.get("freshness_ms", {}).items():
         console.print(f"{name}, ms: " + "  ".join(f"{key} {value}" for key, value in values.items()))
