@@ -34,7 +34,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results.json"
 OURS = "dconnect"
 ROUNDS = 7
 SECONDS = 0.8
-"""Of one figure, after half a second that is not counted."""
+"""Of one figure, after a fifth of a second that is not counted."""
 
 
 @dataclass(frozen=True, slots=True)
