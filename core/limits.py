@@ -57,14 +57,8 @@ FDS_PER_CLIENT = 3
 LISTEN_BACKLOG = 4096
 """The kernel's own default bound (somaxconn) since Linux 5.4."""
 
-ACCEPTS_PER_TURN = 32
-"""Connections one worker takes at once, so that its siblings get their share of a burst."""
-
 DEADLINE_TICK_SECONDS = 0.25
 """How late a peer's deadline may be noticed: little beside the seconds that deadlines have."""
-
-ROUNDS_PER_TURN = 4
-"""Peers often answer while their events are handled: asking again costs less than the event loop's next iteration."""
 
 EVENTS_PER_TURN = 256
 """Readiness events handled before timers and other tasks run again."""

@@ -11,8 +11,8 @@ Facts about epoll that this file rests on:
 - A handler may close a descriptor whose event is later in the same batch, and the number may
   already belong to a new socket. The new handler then sees a false hint, which is harmless.
 - The kernel forgets a descriptor when it is closed, since nobody else holds what it stands for.
-- Listening sockets are level-triggered and EPOLLEXCLUSIVE, so that a burst too big for one turn
-  is told again and a stuck process strands nobody.
+- Listening sockets hang in the event loop itself, level-triggered: each of its iterations takes one
+  client. In a nested epoll EPOLLEXCLUSIVE would do nothing, since nobody waits on the inner one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import struct
 from collections.abc import Callable
 from typing import TypeAlias
 
-from dconnect.core.limits import DEADLINE_TICK_SECONDS, EVENTS_PER_TURN, ROUNDS_PER_TURN
+from dconnect.core.limits import DEADLINE_TICK_SECONDS, EVENTS_PER_TURN
 from dconnect.proxy.fiber import Wait
 
 READ = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -39,7 +39,6 @@ NOT_DRY = HANGUP | URGENT
 
 _EDGES = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 _ALL_EDGES = _EDGES | select.EPOLLOUT
-_LISTEN = select.EPOLLIN | select.EPOLLEXCLUSIVE
 _RESET = struct.pack("ii", 1, 0)
 
 Handler: TypeAlias = Callable[[int], None]
@@ -68,20 +67,9 @@ class Poller:
         """
         self._epoll.modify(fd, _ALL_EDGES)
 
-    def add_listener(self, fd: int, handler: Handler) -> None:
-        """Watch a listening descriptor that other processes watch as well."""
-        self._handlers[fd] = handler
-        self._epoll.register(fd, _LISTEN)
-
     def replace(self, fd: int, handler: Handler) -> None:
         """Give a watched descriptor to another handler."""
         self._handlers[fd] = handler
-
-    def remove(self, fd: int) -> None:
-        """Stop watching a descriptor that stays open."""
-        if self._handlers.pop(fd, None) is not None:
-            with contextlib.suppress(OSError):
-                self._epoll.unregister(fd)
 
     def forget(self, channel: Channel) -> None:
         """A channel's descriptor is about to be closed."""
@@ -118,17 +106,13 @@ class Poller:
 
     def _turn(self) -> None:
         handlers = self._handlers
-        for _ in range(ROUNDS_PER_TURN):
-            events = self._epoll.poll(0, EVENTS_PER_TURN)
-            for fd, mask in events:
-                handler = handlers.get(fd)
-                if handler is not None:
-                    try:
-                        handler(mask)
-                    except Exception as error:  # noqa: BLE001 - the events behind it are told only this once
-                        self.loop.call_exception_handler({"message": "an event handler failed", "exception": error})
-            if not events:
-                return
+        for fd, mask in self._epoll.poll(0, EVENTS_PER_TURN):
+            handler = handlers.get(fd)
+            if handler is not None:
+                try:
+                    handler(mask)
+                except Exception as error:  # noqa: BLE001 - the events behind it are told only this once
+                    self.loop.call_exception_handler({"message": "an event handler failed", "exception": error})
 
 
 class Channel:
