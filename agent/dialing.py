@@ -15,8 +15,8 @@ from dconnect.agent.docker.engine import Engine
 from dconnect.agent.ownnet import OwnNetwork
 from dconnect.agent.sockets import DialerSockets
 from dconnect.core.address import parse_ip
+from dconnect.core.backoff import backoff
 from dconnect.core.errors import DconnectError, DialError
-from dconnect.core.tasks import backoff
 
 _TEST_SECONDS = 3.0
 _RETEST_SECONDS = 5.0

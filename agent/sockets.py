@@ -12,10 +12,11 @@ from pathlib import Path
 
 from dconnect.agent import dialer
 from dconnect.core.address import IPAddress
+from dconnect.core.backoff import backoff
 from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure, from_errno
 from dconnect.core.limits import DIALER_BATCH, DIALER_SECONDS, PROBE_BATCH
-from dconnect.core.tasks import Tasks, backoff
+from dconnect.core.tasks import Tasks
 
 _TCP = {4: b"4", 6: b"6"}
 _UDP = {4: b"u", 6: b"v"}

@@ -25,10 +25,10 @@ from typing import Any
 from dconnect.agent import stderr
 from dconnect.agent.dialer import watch_peer
 from dconnect.agent.lent import Lent
+from dconnect.core.backoff import backoff
 from dconnect.core.config import AgentConfig
 from dconnect.core.errors import DconnectError
 from dconnect.core.limits import DRAIN_SECONDS, LISTEN_BACKLOG
-from dconnect.core.tasks import backoff
 
 MAX_WORKERS = 4
 """More gain nothing: the kernel moves the bytes, Python only decides."""

@@ -20,6 +20,7 @@ from dconnect.agent.log import LogBuffer
 from dconnect.agent.names import Names, not_informed
 from dconnect.agent.ownnet import OwnNetwork, own_network
 from dconnect.agent.sockets import DialerSockets, LocalSockets
+from dconnect.core.backoff import backoff
 from dconnect.core.config import FRONT_DOOR_PORT
 from dconnect.core.events import Session
 from dconnect.core.inventory import Inventory
@@ -29,7 +30,6 @@ from dconnect.core.limits import (
     MAX_CLIENTS_PER_WORKER,
     REFUSALS_TOLD_PER_SECOND,
 )
-from dconnect.core.tasks import backoff
 from dconnect.dns import DnsServer, Resolver, Zone, build
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.frontdoor import FrontDoor

@@ -42,8 +42,3 @@ class Tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)  # unlike awaiting each, it tells their cancellation from ours
-
-
-def backoff(attempt: int, first: float = 0.05, most: float = 1.0) -> float:
-    """Seconds to wait before the given attempt (0 is the first repetition): doubling, bounded."""
-    return min(most, first * 2.0 ** min(attempt, 20))

@@ -29,9 +29,9 @@ import structlog
 
 from dconnect.agent.docker import model
 from dconnect.agent.docker.engine import EngineRefused
+from dconnect.core.backoff import backoff
 from dconnect.core.errors import DconnectError, EngineUnreachable
 from dconnect.core.inventory import Container, Inventory, Network
-from dconnect.core.tasks import backoff
 
 COALESCE_SECONDS = 0.005
 """A burst of events makes one inventory; short against the 100 ms in which a new name must resolve."""

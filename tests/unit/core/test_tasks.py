@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dconnect.core.tasks import Tasks, backoff
+from dconnect.core.tasks import Tasks
 
 
 async def _forever() -> None:
@@ -108,7 +108,3 @@ def test_wait_gives_up_after_its_time() -> None:
         await tasks.wait(0)
 
     asyncio.run(main())
-
-
-def test_backoff_doubles_up_to_its_bound() -> None:
-    assert [backoff(n, 1, 10) for n in (0, 1, 2, 3, 4, 10_000)] == [1, 2, 4, 8, 10, 10]
