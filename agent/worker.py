@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from dconnect.agent import no_tls
+
+    no_tls.pretend()
+
 import asyncio
 import contextlib
 import dataclasses

@@ -176,6 +176,7 @@ MUTANTS = (
         "",
         "tests/conformance/proxy",
     ),
+    Mutant("agent/worker.py", "    no_tls.pretend()\n", "    pass\n", "tests/unit/agent/test_no_tls.py"),
     Mutant("agent/worker.py", "cpus[index::workers]", "cpus", "tests/unit/agent/test_worker.py"),
     Mutant("core/address.py", "return address.ipv4_mapped", "return address", "tests/unit/core/test_address.py"),
     Mutant("core/address.py", "1 <= int(port) <= 65535", "int(port) <= 65535", "tests/unit/core/test_address.py"),
