@@ -33,6 +33,7 @@ from dconnect.core.tasks import backoff
 from dconnect.dns import DnsServer, Resolver, Zone, build
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.frontdoor import FrontDoor
+from dconnect.proxy.judge import Judge
 from dconnect.proxy.policy import Admission, Policy
 from dconnect.proxy.poller import Poller
 
@@ -116,7 +117,7 @@ class Worker:
                 poller=self._poller,
                 resolve=Names(lambda: self._zone, self._config.egress),
                 sockets=self._sockets,
-                policy=self._judgement,
+                judge=Judge(self._judgement, self._sockets.is_local),
                 own_service=lent.api_path,
                 own_ports=frozenset((80, FRONT_DOOR_PORT, self._config.port)),
             ),

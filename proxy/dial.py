@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from dconnect.core.errors import DialError
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure, from_errno
 from dconnect.core.limits import CONNECT_SECONDS
-from dconnect.proxy.policy import Policy
+from dconnect.proxy.judge import Judge
 from dconnect.proxy.poller import Channel, Poller, connect
 
 _SENTENCES = {
@@ -65,7 +65,7 @@ class Dial:
         poller: Poller,
         resolve: Resolve,
         sockets: Sockets,
-        policy: Callable[[], Policy],
+        judge: Judge,
         own_service: str,
         own_ports: frozenset[int],
     ) -> None:
@@ -75,14 +75,14 @@ class Dial:
             poller: watches the sockets.
             resolve: names.
             sockets: sources of sockets.
-            policy: the judgement in force now.
+            judge: what may be dialed.
             own_service: path of the unix socket of our API.
             own_ports: ports on which ``dconnect.<suffix>`` answers.
         """
         self._poller = poller
         self._resolve = resolve
         self._sockets = sockets
-        self._policy = policy
+        self._judge = judge
         self._own_service = own_service
         self._own_ports = own_ports
 
@@ -138,11 +138,8 @@ class Dial:
         return await self._resolve(target.host) if literal is None else (literal,)
 
     async def _attempt(self, target: Target, address: IPAddress, text: str, seconds: float) -> Channel:
-        policy = self._policy()
-        if not policy.is_container(address):
-            objection = policy.objection(address)
-            if not objection and await self._sockets.is_local(address):
-                objection = "the engine's own addresses are refused"
+        if not self._judge.policy().is_container(address):
+            objection = await self._judge.objection(address)
             if objection:
                 raise DialError(Failure.POLICY, f"{target} is not allowed: {objection}.")
         sock = await self._sockets.stream(address)

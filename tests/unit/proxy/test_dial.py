@@ -14,6 +14,7 @@ from dconnect.core.events import Session
 from dconnect.core.failure import Failure
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.fake import FakeResolve, FakeSockets
+from dconnect.proxy.judge import Judge
 from dconnect.proxy.policy import Policy
 from dconnect.proxy.poller import Poller
 from dconnect.proxy.upstreams import Upstreams
@@ -37,12 +38,12 @@ def _with_dial(
     scene: Callable[[Dial, int], Awaitable[None]], sockets: FakeSockets | None = None, api: str = "/nonexistent"
 ) -> None:
     async def main() -> None:
-        poller = Poller()
+        poller, source = Poller(), sockets or FakeSockets([ip_address("192.0.2.1")])
         dial = Dial(
             poller=poller,
             resolve=FakeResolve(_NAMES),
-            sockets=sockets or FakeSockets([ip_address("192.0.2.1")]),
-            policy=lambda: Policy(inventory(), "allow"),
+            sockets=source,
+            judge=Judge(lambda: Policy(inventory(), "allow"), source.is_local),
             own_service=api,
             own_ports=frozenset((80,)),
         )
@@ -150,12 +151,12 @@ def test_a_kept_connection_is_closed_when_its_name_has_moved() -> None:
     resolve = FakeResolve(_NAMES)
 
     async def main() -> None:
-        poller = Poller()
+        poller, sockets = Poller(), FakeSockets()
         dial = Dial(
             poller=poller,
             resolve=resolve,
-            sockets=FakeSockets(),
-            policy=lambda: Policy(inventory(), "allow"),
+            sockets=sockets,
+            judge=Judge(lambda: Policy(inventory(), "allow"), sockets.is_local),
             own_service="",
             own_ports=frozenset(),
         )
