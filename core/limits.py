@@ -45,6 +45,9 @@ BODY_BUFFER_BYTES = 256 * 1024
 MAX_CLIENTS_PER_WORKER = 16_384
 """Beyond it accepting pauses and the kernel's backlog holds them. About 3 KiB of memory each."""
 
+MAX_RULES = 256
+"""``--allow`` and ``--deny`` together; each is tried for every address that is no container's."""
+
 KNOWN_PEERS = 1024
 """Peers whose admission is remembered: a host has a handful of addresses, and a scan must not fill memory."""
 

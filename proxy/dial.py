@@ -135,13 +135,18 @@ class Dial:
 
     async def _addresses(self, target: Target) -> Sequence[IPAddress] | OwnService:
         literal = parse_ip(target.host)
-        return await self._resolve(target.host) if literal is None else (literal,)
+        if literal is not None:
+            return (literal,)
+        objection = self._judge.name_objection(target.host)
+        if objection:
+            raise _forbidden(target, objection)
+        return await self._resolve(target.host)
 
     async def _attempt(self, target: Target, address: IPAddress, text: str, seconds: float) -> Channel:
         if not self._judge.policy().is_container(address):
-            objection = await self._judge.objection(address)
+            objection = await self._judge.objection(address, target.host)
             if objection:
-                raise DialError(Failure.POLICY, f"{target} is not allowed: {objection}.")
+                raise _forbidden(target, objection)
         sock = await self._sockets.stream(address)
         try:
             channel = await connect(self._poller, sock, (text, target.port), seconds)
@@ -151,6 +156,10 @@ class Dial:
             raise _failed(from_errno(error.errno or 0), target) from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # what we send next carries the ACK
         return channel
+
+
+def _forbidden(target: Target, objection: str) -> DialError:
+    return DialError(Failure.POLICY, f"{target} is not allowed: {objection}.")
 
 
 def _failed(failure: Failure, target: Target) -> DialError:

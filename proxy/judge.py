@@ -28,15 +28,24 @@ class Judge:
         """For whoever wants to skip the question for a container, the usual destination."""
         self._is_local = is_local
 
-    async def objection(self, address: IPAddress) -> str:
+    def name_objection(self, name: str) -> str:
+        """Why a name (in lower case) may not even be looked up, as the end of a sentence; empty when it may.
+
+        Raises: DialError NOT_READY.
+        """
+        return self.policy().name_objection(name)
+
+    async def objection(self, address: IPAddress, name: str = "") -> str:
         """Why nothing may be sent to a canonical address, as the end of a sentence; empty when it may.
+
+        ``name`` is what the client called it, if not by address.
 
         Raises: DialError NOT_READY.
         """
         policy = self.policy()
         if policy.is_container(address):
             return ""
-        objection = policy.objection(address)
-        if not objection and await self._is_local(address):
+        objection = policy.objection(address, name)
+        if not objection and not policy.is_opened(address) and await self._is_local(address):
             return "the engine's own addresses are refused"
         return objection
