@@ -8,6 +8,15 @@ HANDSHAKE_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
 """One destination's whole dial. Containers are local: a SYN unanswered for 10 s stays unanswered."""
 
+ATTEMPT_DELAY_SECONDS = 0.25
+"""Between two attempts at the addresses of one name: RFC 8305 §5 recommends it; containers answer within 1 ms."""
+
+PARALLEL_ATTEMPTS = 8
+"""Attempts of one dial under way at once: with the delay above each has two seconds, time for a SYN to be repeated."""
+
+MAX_ATTEMPTS = 32
+"""Addresses of one name that are tried: with the delay above they fit into CONNECT_SECONDS."""
+
 NAME_SECONDS = 5.0
 """Lookup of a name that is not a container's, through the engine's own resolver."""
 

@@ -189,9 +189,14 @@ class Channel:
         """Wait for the next sign that the socket may be written (or has failed). Raises TimeoutError."""
         if self._expired:
             raise TimeoutError
-        self._writer = writer = Wait(self._poller.loop)
-        self.tell_writable()
+        writer = Wait(self._poller.loop)
+        self.wake_when_writable(writer)
         await writer
+
+    def wake_when_writable(self, wait: Wait) -> None:
+        """Have a wait, which several channels may share, woken by the next such sign."""
+        self._writer = wait
+        self.tell_writable()
 
     async def receive(self, limit: int) -> bytes:
         """Up to ``limit`` bytes; empty at the peer's FIN. Raises OSError as ``recv(2)`` does, TimeoutError."""

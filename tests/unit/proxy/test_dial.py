@@ -128,17 +128,6 @@ def test_the_reason_is_the_true_one(host: str, failure: Failure) -> None:
     _with_dial(scene)
 
 
-def test_the_first_reason_counts_when_all_addresses_fail() -> None:
-    async def scene(dial: Dial, _port: int) -> None:
-        with socket.socket() as bound:
-            bound.bind(("127.0.0.1", 0))
-            with pytest.raises(DialError) as refusal:
-                await dial(Target("mixed", bound.getsockname()[1]), Session("peer"))
-        assert refusal.value.failure is Failure.POLICY
-
-    _with_dial(scene)
-
-
 def test_a_refused_port_is_named() -> None:
     async def scene(dial: Dial, _port: int) -> None:
         with socket.socket() as bound:
