@@ -30,6 +30,12 @@ KEEP_ALIVE_SECONDS = 75.0
 RESPONSE_SECONDS = 3600.0
 """Wait for an HTTP response or the next body bytes: long polls and slow builds are legitimate."""
 
+MAX_INTERIM_RESPONSES = 64
+"""1xx heads before the final one: a server that sends them without end must not keep us busy."""
+
+STILL_THERE_SECONDS = 1.0
+"""A client that ended its stream and awaits an answer may be gone; most answers come sooner than we ask."""
+
 LINGER_SECONDS = 2.0
 """Reading on after an error reply, so that a reset does not eat it (RFC 9112 §9.6)."""
 

@@ -32,6 +32,8 @@ from dconnect.proxy.fiber import Wait
 READ = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 HANGUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+CUT = select.EPOLLHUP | select.EPOLLERR
+"""RST, or FIN in both directions: nothing that is sent arrives any more."""
 ERROR = select.EPOLLERR
 URGENT = select.EPOLLPRI
 NOT_DRY = HANGUP | URGENT
@@ -138,7 +140,18 @@ class Channel:
     One fiber or task reads and one writes at a time.
     """
 
-    __slots__ = ("_expired", "_not_dry", "_poller", "_reader", "_tells_writable", "_writer", "dry", "fd", "sock")
+    __slots__ = (
+        "_expired",
+        "_not_dry",
+        "_poller",
+        "_reader",
+        "_tells_writable",
+        "_writer",
+        "dry",
+        "fd",
+        "on_hangup",
+        "sock",
+    )
 
     def __init__(self, poller: Poller, sock: socket.socket) -> None:
         self._poller = poller
@@ -147,6 +160,8 @@ class Channel:
         self._expired = False
         self._not_dry = 0
         self._tells_writable = False
+        self.on_hangup: Callable[[], None] | None = None
+        """Called when the peer ends or cuts its stream while nobody reads it; ``hung_up`` says which."""
         self.dry = True
         """True while the next bytes or FIN, if any, have their edge still to come (``add`` gives the first)."""
         self.sock = sock
@@ -158,6 +173,8 @@ class Channel:
         if mask & READ:
             self.dry = False
             self._not_dry |= mask & NOT_DRY
+            if self.on_hangup is not None and mask & HANGUP:
+                self.on_hangup()
             if reader is not None:
                 self._reader = None
                 reader.wake()
@@ -178,6 +195,17 @@ class Channel:
         for wait in waits:
             if wait is not None:
                 wait.wake(TimeoutError())
+
+    @property
+    def hung_up(self) -> int:
+        """Which of HANGUP was told so far: RDHUP when the peer ended its stream, one of CUT when it is gone."""
+        return self._not_dry & HANGUP
+
+    def send_if_free(self, data: bytes) -> None:
+        """Send a few bytes, unless the peer is behind, in which case others may be half sent."""
+        if self._writer is None:
+            with contextlib.suppress(OSError):
+                self.sock.send(data)
 
     def tell_writable(self) -> None:
         """Writing failed with EAGAIN: have the handler told when it may go on."""
