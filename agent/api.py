@@ -85,6 +85,8 @@ class _Api:
             },
             "suffixes": list(state.config.suffixes),
             "egress": state.config.egress,
+            "allow": list(state.config.allow),
+            "deny": list(state.config.deny),
             "dialer": {"state": state.dialer_state},
             "workers": [state.links.reports[index] for index in sorted(state.links.reports)],
         }

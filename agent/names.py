@@ -14,6 +14,7 @@ from dconnect.core.config import Egress
 from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure
 from dconnect.core.limits import LOOKUPS_IN_FLIGHT, NAME_SECONDS
+from dconnect.core.rules import Rules
 from dconnect.dns import Agent, Found, NoAddress, NotOurs, Stopped, Unknown, Zone
 from dconnect.proxy.dial import OwnService
 
@@ -57,6 +58,7 @@ class Names:
         egress: Egress,
         look_up: Callable[[str], Iterable[str]] = system_addresses,
         seconds: float = NAME_SECONDS,
+        rules: Rules | None = None,
     ) -> None:
         """Wire it.
 
@@ -65,11 +67,13 @@ class Names:
             egress: whether names outside Docker are looked up.
             look_up: name → address texts; called in a thread, raises OSError or UnicodeError.
             seconds: how long a dial waits for it.
+            rules: which names outside Docker are looked up all the same.
         """
         self._zone = zone
         self._egress = egress
         self._look_up = look_up
         self._seconds = seconds
+        self._rules = rules or Rules()
         self._slots = asyncio.Semaphore(LOOKUPS_IN_FLIGHT)
 
     async def __call__(self, host: str) -> Sequence[IPAddress] | OwnService:
@@ -87,7 +91,7 @@ class Names:
                 raise no_addresses(host, nothing)
 
     async def _elsewhere(self, host: str) -> Sequence[IPAddress]:
-        if self._egress == "deny":
+        if self._egress == "deny" and not self._rules.may_open(host):
             raise DialError(Failure.POLICY, f"{host} is no container, and other destinations are off (--egress deny).")
         try:
             async with asyncio.timeout(self._seconds):

@@ -35,9 +35,11 @@ from dconnect.core.limits import (
     MAX_CLIENTS_PER_WORKER,
     REFUSALS_TOLD_PER_SECOND,
 )
+from dconnect.core.rules import Rules
 from dconnect.dns import DnsServer, Resolver, Zone, build
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.frontdoor import FrontDoor
+from dconnect.proxy.judge import Judge
 from dconnect.proxy.policy import Admission, Policy
 from dconnect.proxy.poller import Poller
 
@@ -109,6 +111,7 @@ class Worker:
         self._zone: Zone | None = None
         self._informed = asyncio.Event()
         """Set by the first inventory."""
+        self._rules = Rules(self._config.allow, self._config.deny)
         self._policy: Policy | None = None
         self._admission = Admission(Inventory(), self._own.subnets, self._own.gateways)
         self._sockets = LocalSockets() if self._config.embedded else DialerSockets(Path(labels.RUN_DIR))
@@ -119,9 +122,9 @@ class Worker:
             listener=borrow(lent.front),
             dial=Dial(
                 poller=self._poller,
-                resolve=Names(lambda: self._zone, self._config.egress),
+                resolve=Names(lambda: self._zone, self._config.egress, rules=self._rules),
                 sockets=self._sockets,
-                policy=self._judgement,
+                judge=Judge(self._judgement, self._sockets.is_local),
                 own_service=lent.api_path,
                 own_ports=frozenset((80, FRONT_DOOR_PORT, self._config.port)),
             ),
@@ -169,7 +172,7 @@ class Worker:
         zone = build(inventory, self._config.suffixes, [ip_address(self._config.reach.strip("[]"))])
         self._zone = zone
         self._resolver.publish(zone)
-        self._policy = Policy(inventory, self._config.egress, self._own.addresses)
+        self._policy = Policy(inventory, self._config.egress, self._own.addresses, self._rules)
         self._admission = Admission(inventory, self._own.subnets, self._own.gateways)
         self._informed.set()
 

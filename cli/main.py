@@ -18,6 +18,7 @@ from dconnect.cli import client, down, engines, names, shells, signals, state, s
 from dconnect.cli.output import complain, say
 from dconnect.core.config import DEFAULT_SUFFIXES, DNS_PORT, FRONT_DOOR_PORT, AgentConfig, Egress
 from dconnect.core.errors import DconnectError, Interrupted, UsageError
+from dconnect.core.rules import Option, parse_rule
 
 DEBUG = "DCONNECT_DEBUG"
 """Environment variable that lets unexpected errors through with their traceback."""
@@ -41,6 +42,11 @@ Suffix = Annotated[list[str] | None, typer.Option(metavar="DOMAIN", help="Domain
 EgressOption = Annotated[
     str, typer.Option("--egress", metavar="allow|deny", help="Other destinations than containers.")
 ]
+
+Allow = Annotated[
+    list[str] | None, typer.Option(metavar="CIDR|DOMAIN", help="Destination to open; repeatable, most specific wins.")
+]
+Deny = Annotated[list[str] | None, typer.Option(metavar="CIDR|DOMAIN", help="Destination to refuse; repeatable.")]
 
 
 @contextmanager
@@ -112,7 +118,15 @@ def _choice(ctx: typer.Context, context: str | None, host: str | None) -> engine
 
 
 def _config(
-    *, bind: str, port: int | None, dns_port: int | None, suffix: list[str] | None, egress: str, embedded: bool = False
+    *,
+    bind: str,
+    port: int | None,
+    dns_port: int | None,
+    suffix: list[str] | None,
+    egress: str,
+    allow: list[str] | None,
+    deny: list[str] | None,
+    embedded: bool = False,
 ) -> AgentConfig:
     if egress not in ("allow", "deny"):
         raise UsageError(f"--egress {egress!r} is neither allow nor deny.")
@@ -125,8 +139,15 @@ def _config(
         dns_port=dns_port or DNS_PORT,
         suffixes=tuple(suffix or DEFAULT_SUFFIXES),
         egress=kind,
+        allow=_rules("--allow", allow),
+        deny=_rules("--deny", deny),
         embedded=embedded,
     )
+
+
+def _rules(option: Option, texts: list[str] | None) -> tuple[str, ...]:
+    """In one spelling and order, so that the same wish is the same configuration."""
+    return tuple(sorted({parse_rule(option, text).text for text in texts or ()}))
 
 
 def _print_version(value: bool) -> None:
@@ -155,6 +176,8 @@ def up_command(
     dns_port: DnsPort = None,
     suffix: Suffix = None,
     egress: EgressOption = "allow",
+    allow: Allow = None,
+    deny: Deny = None,
     base_image: Annotated[str, typer.Option(metavar="IMAGE", help="Image to build from.")] = image.DEFAULT_BASE,
     wheels: Annotated[Path | None, typer.Option(metavar="DIR", help="Install from these wheels only.")] = None,
     docker_socket: Annotated[
@@ -166,7 +189,7 @@ def up_command(
 ) -> None:
     """Start the agent, building its image first where needed."""
     with _guard():
-        config = _config(bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress)
+        config = _config(bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress, allow=allow, deny=deny)
         wish = up.Wish(config, port, dns_port, base_image, wheels, docker_socket)
 
     async def work(engine: Engine, choice: engines.Choice) -> None:
@@ -263,12 +286,23 @@ def agent_command(
     dns_port: DnsPort = None,
     suffix: Suffix = None,
     egress: EgressOption = "allow",
+    allow: Allow = None,
+    deny: Deny = None,
     context: Context = None,
     host: Host = None,
 ) -> None:
     """Run the agent here, in the foreground, where this machine reaches containers itself."""
     with _guard():
-        config = _config(bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress, embedded=True)
+        config = _config(
+            bind=bind,
+            port=port,
+            dns_port=dns_port,
+            suffix=suffix,
+            egress=egress,
+            allow=allow,
+            deny=deny,
+            embedded=True,
+        )
         choice = _choice(ctx, context, host)
         if sys.platform != "linux":
             raise UsageError("Only a Linux machine can reach containers itself; use `dconnect up` here.")

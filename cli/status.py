@@ -37,7 +37,7 @@ def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tup
         ("engine", _engine(engine)),
         ("front door", f"{config.reach}:{config.port} (SOCKS5, HTTP proxy)"),
         ("DNS", f"{config.reach}:{config.dns_port} for {', '.join(body['suffixes'])}"),
-        ("egress", str(body["egress"])),
+        ("egress", _egress(body)),
         ("strategy", f"{strategy['name']}{detail}"),
         ("dialer", str(body["dialer"]["state"])),
         ("inventory", f"{inventory['containers']} containers on {inventory['networks']} networks{_age(inventory)}"),
@@ -46,6 +46,11 @@ def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tup
         counts = f"{worker['open']} open, {worker['accepted']} accepted, {worker['failed']} failed"
         rows.append(("worker", f"pid {worker['pid']}: {counts}"))
     return rows
+
+
+def _egress(body: dict[str, Any]) -> str:
+    rules = [f"--{option} {matter}" for option in ("allow", "deny") for matter in body.get(option) or ()]
+    return ", ".join((str(body["egress"]), *rules))
 
 
 def _engine(engine: dict[str, Any]) -> str:

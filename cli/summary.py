@@ -30,6 +30,8 @@ def as_json(choice: Choice, result: Result, config: AgentConfig) -> None:
             "dns_port": config.dns_port,
             "suffixes": list(config.suffixes),
             "egress": config.egress,
+            "allow": list(config.allow),
+            "deny": list(config.deny),
             "socks5": f"socks5h://{door}",
             "http": f"http://{door}",
             "dns": f"{config.reach}:{config.dns_port}",

@@ -10,6 +10,7 @@ from typing import Literal
 
 from dconnect.core.address import parse_ip
 from dconnect.core.errors import UsageError
+from dconnect.core.rules import Rules
 
 Egress = Literal["allow", "deny"]
 
@@ -36,6 +37,10 @@ class AgentConfig:
     """Domains under which containers are named; the first is the one we print."""
     egress: Egress = "allow"
     """Whether destinations other than containers may be dialed."""
+    allow: tuple[str, ...] = ()
+    """CIDRs and domains that may be dialed whatever the defaults say (``rules``)."""
+    deny: tuple[str, ...] = ()
+    """CIDRs and domains that may not."""
     embedded: bool = False
     """True when run by ``dconnect agent`` in the foreground, without a container and a dialer."""
 
@@ -56,6 +61,7 @@ class AgentConfig:
                 raise UsageError(f"--suffix {suffix!r} is not a domain name such as docker or docker.test.")
         if self.egress not in ("allow", "deny"):
             raise UsageError(f"--egress {self.egress!r} is neither allow nor deny.")
+        Rules(self.allow, self.deny)
 
     @property
     def reach(self) -> str:
@@ -77,7 +83,8 @@ class AgentConfig:
             data = json.loads(text)
             known = {field.name for field in dataclasses.fields(cls)}
             kept = {key: value for key, value in data.items() if key in known}
-            kept["suffixes"] = tuple(kept.get("suffixes", DEFAULT_SUFFIXES))
+            for key, default in (("suffixes", DEFAULT_SUFFIXES), ("allow", ()), ("deny", ())):
+                kept[key] = tuple(kept.get(key, default))
             return cls(**kept)
         except (ValueError, TypeError, AttributeError) as error:
             raise UsageError(f"The agent's configuration cannot be read: {error}.") from error

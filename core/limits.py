@@ -8,6 +8,15 @@ HANDSHAKE_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
 """One destination's whole dial. Containers are local: a SYN unanswered for 10 s stays unanswered."""
 
+ATTEMPT_DELAY_SECONDS = 0.25
+"""Between two attempts at the addresses of one name: RFC 8305 §5 recommends it; containers answer within 1 ms."""
+
+PARALLEL_ATTEMPTS = 8
+"""Attempts of one dial under way at once: with the delay above each has two seconds, time for a SYN to be repeated."""
+
+MAX_ATTEMPTS = 32
+"""Addresses of one name that are tried: with the delay above they fit into CONNECT_SECONDS."""
+
 NAME_SECONDS = 5.0
 """Lookup of a name that is not a container's, through the engine's own resolver."""
 
@@ -20,6 +29,12 @@ KEEP_ALIVE_SECONDS = 75.0
 
 RESPONSE_SECONDS = 3600.0
 """Wait for an HTTP response or the next body bytes: long polls and slow builds are legitimate."""
+
+MAX_INTERIM_RESPONSES = 64
+"""1xx heads before the final one: a server that sends them without end must not keep us busy."""
+
+STILL_THERE_SECONDS = 1.0
+"""A client that ended its stream and awaits an answer may be gone; most answers come sooner than we ask."""
 
 LINGER_SECONDS = 2.0
 """Reading on after an error reply, so that a reset does not eat it (RFC 9112 §9.6)."""
@@ -44,6 +59,9 @@ BODY_BUFFER_BYTES = 256 * 1024
 
 MAX_CLIENTS_PER_WORKER = 16_384
 """Beyond it accepting pauses and the kernel's backlog holds them. About 3 KiB of memory each."""
+
+MAX_RULES = 256
+"""``--allow`` and ``--deny`` together; each is tried for every address that is no container's."""
 
 KNOWN_PEERS = 1024
 """Peers whose admission is remembered: a host has a handful of addresses, and a scan must not fill memory."""

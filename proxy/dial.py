@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,9 +11,10 @@ from dconnect.core.address import IPAddress, Target, canonical, parse_ip
 from dconnect.core.errors import DialError
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure, from_errno
-from dconnect.core.limits import CONNECT_SECONDS
-from dconnect.proxy.policy import Policy
+from dconnect.core.limits import ATTEMPT_DELAY_SECONDS, CONNECT_SECONDS, MAX_ATTEMPTS
+from dconnect.proxy.judge import Judge
 from dconnect.proxy.poller import Channel, Poller, connect
+from dconnect.proxy.race import Race, interleaved
 
 _SENTENCES = {
     Failure.REFUSED: "{target} refused the connection: nothing listens on port {port} there.",
@@ -23,6 +24,22 @@ _SENTENCES = {
     Failure.NOT_READY: "{target} could not be dialed: the agent has no free sockets; try again shortly.",
     Failure.POLICY: "{target} was refused by the engine's own firewall.",
 }
+
+_TELLING = {
+    failure: rank
+    for rank, failure in enumerate(
+        (
+            Failure.REFUSED,
+            Failure.TIMEOUT,
+            Failure.NOT_READY,
+            Failure.POLICY,
+            Failure.HOST_UNREACHABLE,
+            Failure.NETWORK_UNREACHABLE,
+        )
+    )
+}
+"""Which failure is told when the addresses of a name failed in different ways: the one that got furthest. An answer
+says most, then a silence; that we could not or must not try says more than that there is no way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +82,7 @@ class Dial:
         poller: Poller,
         resolve: Resolve,
         sockets: Sockets,
-        policy: Callable[[], Policy],
+        judge: Judge,
         own_service: str,
         own_ports: frozenset[int],
     ) -> None:
@@ -75,14 +92,14 @@ class Dial:
             poller: watches the sockets.
             resolve: names.
             sockets: sources of sockets.
-            policy: the judgement in force now.
+            judge: what may be dialed.
             own_service: path of the unix socket of our API.
             own_ports: ports on which ``dconnect.<suffix>`` answers.
         """
         self._poller = poller
         self._resolve = resolve
         self._sockets = sockets
-        self._policy = policy
+        self._judge = judge
         self._own_service = own_service
         self._own_ports = own_ports
 
@@ -94,18 +111,19 @@ class Dial:
         addresses = await self._addresses(target)
         if isinstance(addresses, OwnService):
             if target.port not in self._own_ports:
-                raise _failed(Failure.REFUSED, target)
+                raise _told(Failure.REFUSED, target)
             return await self.own(session)
-        first: DialError | None = None
-        for address in map(canonical, addresses):
-            session.address = str(address)
-            try:
-                # An equal share for each: a silent one leaves time for the next.
-                return await self._attempt(target, address, session.address, CONNECT_SECONDS / len(addresses))
-            except DialError as error:
-                first = first or error
-        assert first is not None, "a resolver gives at least one address or raises"
-        raise first
+        if len(addresses) > 1:
+            return await self._race(target, addresses, session)
+        address = canonical(addresses[0])
+        session.address = str(address)
+        sock = await self._socket(target, address)
+        try:
+            channel = await connect(self._poller, sock, (session.address, target.port), CONNECT_SECONDS)
+        except OSError as error:
+            raise _failed(target, error) from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # what we send next carries the ACK
+        return channel
 
     async def own(self, session: Session) -> Channel:
         """Connect to the agent's own API.
@@ -135,27 +153,62 @@ class Dial:
 
     async def _addresses(self, target: Target) -> Sequence[IPAddress] | OwnService:
         literal = parse_ip(target.host)
-        return await self._resolve(target.host) if literal is None else (literal,)
+        if literal is not None:
+            return (literal,)
+        objection = self._judge.name_objection(target.host)
+        if objection:
+            raise _forbidden(target, objection)
+        return await self._resolve(target.host)
 
-    async def _attempt(self, target: Target, address: IPAddress, text: str, seconds: float) -> Channel:
-        policy = self._policy()
-        if not policy.is_container(address):
-            objection = policy.objection(address)
-            if not objection and await self._sockets.is_local(address):
-                objection = "the engine's own addresses are refused"
+    async def _socket(self, target: Target, address: IPAddress) -> socket.socket:
+        """A socket for an address that may be dialed."""
+        if not self._judge.policy().is_container(address):
+            objection = await self._judge.objection(address, target.host)
             if objection:
-                raise DialError(Failure.POLICY, f"{target} is not allowed: {objection}.")
-        sock = await self._sockets.stream(address)
+                raise _forbidden(target, objection)
+        return await self._sockets.stream(address)
+
+    async def _race(self, target: Target, addresses: Sequence[IPAddress], session: Session) -> Channel:
+        """Try all addresses of a name, the next one when the last is slow or has failed (RFC 8305 §5)."""
+        loop = self._poller.loop
+        deadline = loop.time() + CONNECT_SECONDS
+        race = Race(self._poller, target.port)
+        failures: dict[IPAddress, DialError] = {}
+        won = None
         try:
-            channel = await connect(self._poller, sock, (text, target.port), seconds)
-        except TimeoutError:
-            raise _failed(Failure.TIMEOUT, target) from None
-        except OSError as error:
-            raise _failed(from_errno(error.errno or 0), target) from error
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # what we send next carries the ACK
+            for address in interleaved(map(canonical, addresses))[:MAX_ATTEMPTS]:
+                try:
+                    race.enter(await self._socket(target, address), address)
+                except DialError as error:
+                    failures[address] = error
+                    continue
+                won = await race.winner(min(ATTEMPT_DELAY_SECONDS, deadline - loop.time()))
+                if won is not None:
+                    break
+            while won is None and race.pending and loop.time() < deadline:
+                won = await race.winner(deadline - loop.time())
+        finally:
+            race.close()
+        if won is None:
+            failures |= {address: _failed(target, error) for address, error in race.failed}
+            address = min(failures, key=lambda each: _TELLING.get(failures[each].failure, len(_TELLING)))
+            session.address = str(address)
+            raise failures[address]
+        channel, address = won
+        session.address = str(address)
+        channel.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
         return channel
 
 
-def _failed(failure: Failure, target: Target) -> DialError:
+def _forbidden(target: Target, objection: str) -> DialError:
+    return DialError(Failure.POLICY, f"{target} is not allowed: {objection}.")
+
+
+def _failed(target: Target, error: OSError) -> DialError:
+    failure = Failure.TIMEOUT if isinstance(error, TimeoutError) else from_errno(error.errno or 0)
+    return _told(failure, target)
+
+
+def _told(failure: Failure, target: Target) -> DialError:
     sentence = _SENTENCES.get(failure, "{target} could not be reached.")
     return DialError(failure, sentence.format(target=target, port=target.port, seconds=CONNECT_SECONDS))

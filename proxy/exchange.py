@@ -15,9 +15,10 @@ from dconnect.core.address import Target
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
-from dconnect.core.limits import BODY_BUFFER_BYTES, RESPONSE_SECONDS
+from dconnect.core.limits import BODY_BUFFER_BYTES, MAX_INTERIM_RESPONSES, RESPONSE_SECONDS
 from dconnect.core.tasks import Tasks
 from dconnect.proxy.door import Door
+from dconnect.proxy.leaving import Leaving
 from dconnect.proxy.poller import Channel
 from dconnect.proxy.stream import Gone, Stream
 from dconnect.proxy.upstreams import Upstreams
@@ -55,7 +56,7 @@ class Exchange:
         self._route = route
         self._framing = http1.request_body(head)
         self._fault: OSError | Gone | MalformedMessage | None = None
-        """What the client did wrong while sending its body."""
+        """What the client did wrong while sending its body, or that it left."""
 
     async def run(self, upstreams: Upstreams) -> bool:
         """Do it; True when the client's connection may carry another request.
@@ -78,7 +79,9 @@ class Exchange:
         head, route, framing = self._head, self._route, self._framing
         tasks = Tasks()
         kept = False
+        leaving = Leaving(self._client.channel, lambda: self._left(upstream.channel))
         try:
+            leaving.watch(asks=head.minor == 1)
             upload = None
             try:
                 await upstream.channel.send(http1.forwarded_request(head, route.path, route.host, keep_alive=True))
@@ -88,13 +91,16 @@ class Exchange:
             except (OSError, Gone, TimeoutError, MalformedMessage) as error:
                 # A repeated request must be safe to repeat: nothing of a body may have left (RFC 9110 §9.2.2).
                 unanswered = not isinstance(error, TimeoutError | MalformedMessage) and not upstream.buffer
+                unanswered = unanswered and self._fault is None
                 if reused and unanswered and framing[0] is Body.NONE and head.method in _IDEMPOTENT:
                     raise _Stale from None
                 raise self._no_response(error) from None
+            leaving.answered()
             if response.status == 101:
-                if not http1.upgrade_of(head.fields) or (upload is not None and not upload.done()):
+                if not self._asked_for(response) or (upload is not None and not upload.done()):
                     # What the client sends next is a request, maybe to another host: not for this server's eyes.
                     raise DialError(Failure.GENERAL, f"{self._session.target} switched protocols without being asked.")
+                leaving.end()  # the relay sees for itself
                 await self._switch(upstream, response)
                 kept = True
                 return False
@@ -105,13 +111,25 @@ class Exchange:
                 upstreams.keep(route.target, upstream)
             return again
         finally:
+            leaving.end()
             await tasks.cancel()
             if not kept:
                 upstream.close()
 
+    def _left(self, upstream: Channel) -> None:
+        """The client is gone: nobody needs the answer any more, and the server is told so."""
+        self._fault = self._fault or Gone(clean=False)
+        upstream.reset()
+
+    def _asked_for(self, response: http1.ResponseHead) -> bool:
+        """Whether the client offered what the server switches to (RFC 9110 §7.8)."""
+        offered = http1.tokens(self._head.fields, b"upgrade") if http1.upgrade_of(self._head.fields) else []
+        chosen = http1.tokens(response.fields, b"upgrade")
+        return self._head.minor == 1 and bool(chosen) and set(chosen) <= set(offered)
+
     async def _response(self, upstream: Stream) -> http1.ResponseHead:
         """The final response head; interim ones are passed on (RFC 9110 §15.2), not to HTTP/1.0 clients."""
-        while True:
+        for _ in range(MAX_INTERIM_RESPONSES):
             upstream.channel.deadline(RESPONSE_SECONDS)
             response = await upstream.parse(http1.parse_response)
             upstream.channel.deadline(None)
@@ -119,6 +137,7 @@ class Exchange:
                 return response
             if self._head.minor == 1:
                 await self._client.channel.send(http1.forwarded_response(response, keep_alive=True))
+        raise MalformedMessage("interim responses without end.")
 
     def _no_response(self, error: Exception) -> DialError | MalformedMessage | Gone:
         if self._fault is not None:
@@ -161,6 +180,8 @@ class Exchange:
         except (OSError, Gone, TimeoutError, MalformedMessage) as error:
             # The response is cut short; a polite FIN would make it look complete.
             session.outcome, session.detail = "cut", f"The response ended early: {error}."
+            if self._fault is not None:
+                session.outcome, session.detail = "gone", "The client left before its response was complete."
             client.reset()
             return False, False
         session.outcome = "ok"

@@ -22,12 +22,30 @@ from dconnect.proxy.wire import http1
 _SCHEMES = {b"http": 80, b"ws": 80}
 
 
+_METHODS = b"GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH"
+"""What we tell of ourselves; others are forwarded as well (RFC 9110 §10.2.1)."""
+_SENSITIVE = frozenset((b"authorization", b"proxy-authorization", b"cookie"))
+"""Not sent back by TRACE (RFC 9110 §9.3.8)."""
+
+
 class Refusal(Exception):
     """A request is answered by us with an error."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+class Answer(Exception):
+    """A request is answered by us, as its final recipient (RFC 9110 §7.6.2)."""
+
+    def __init__(self, status: int, fields: http1.Fields, body: bytes = b"") -> None:
+        super().__init__("answered by the proxy itself")
+        self.status = status
+        self.response = http1.write_head(
+            b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()), [*fields, (b"Connection", b"close")]
+        )
+        self.response += body
 
 
 async def serve_http(door: Door, client: Stream, session: Session) -> None:
@@ -58,20 +76,27 @@ async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: 
         if head is None:
             return False
         session.front = "connect" if head.method == b"CONNECT" else "http"
+        http1.check_host(head)
         if head.method == b"CONNECT":
             await _tunnel(door, client, head, session)
             return False
         route = route_of(head, door.hosts)
+        if route.target is not None and http1.max_forwards(head) == 0:
+            raise _last_stop(head)
         session.target = str(route.target) if route.target else f"dconnect{route.path.decode('ascii', 'replace')}"
         return await Exchange(door, client, session, head, route).run(upstreams)
+    except Answer as answer:
+        session.outcome, session.status = "ok", answer.status
+        await client.channel.send(answer.response)
+        return False
     except Refusal as error:
         status, sentence = error.status, str(error)
         session.outcome = "malformed"
     except DialError as error:
         status, sentence = error.failure.value.http_status, str(error)
         session.outcome = error.failure.name.lower()
-    except http1.HeadTooLarge as error:
-        status, sentence = 431, str(error)
+    except http1.Unacceptable as error:
+        status, sentence = error.status, str(error)
         session.outcome = "malformed"
     except MalformedMessage as error:
         status, sentence = 400, str(error)
@@ -107,6 +132,8 @@ async def _tunnel(door: Door, client: Stream, head: http1.RequestHead, session: 
         target = parse_authority(head.target.decode("ascii"))
     except (UsageError, UnicodeDecodeError):
         raise Refusal(400, "CONNECT needs a target of the form host:port.") from None
+    if http1.request_body(head)[0] is not http1.Body.NONE:  # what comes next is the tunnel's, whatever these say
+        raise Refusal(400, "CONNECT has no body, so neither Content-Length nor Transfer-Encoding.")
     session.target = str(target)
     upstream = await door.dial(target, session)
     try:
@@ -120,6 +147,15 @@ async def _tunnel(door: Door, client: Stream, head: http1.RequestHead, session: 
     door.relay(client, upstream, session)
 
 
+def _last_stop(head: http1.RequestHead) -> Answer:
+    """What the final recipient of OPTIONS or TRACE says (RFC 9110 §9.3.7, §9.3.8)."""
+    if head.method == b"OPTIONS":
+        return Answer(204, [(b"Allow", _METHODS)])
+    shown = [field for field in head.fields if field[0].lower() not in _SENSITIVE]
+    body = http1.write_head(b"TRACE %s HTTP/1.%d" % (head.target, head.minor), shown)
+    return Answer(200, [(b"Content-Type", b"message/http"), (b"Content-Length", b"%d" % len(body))], body)
+
+
 def route_of(head: http1.RequestHead, ours: frozenset[str]) -> Route:
     """Decide where a request goes from its target and Host.
 
@@ -127,24 +163,25 @@ def route_of(head: http1.RequestHead, ours: frozenset[str]) -> Route:
     us, and only with a Host that names us: otherwise a web page whose name is rebound to our address
     could talk to our API.
 
-    Raises: Refusal 400 for what has no meaning here, 421 for another site's Host.
+    Raises: Refusal 400 for what has no meaning here, 421 for another site's Host; Answer for ``OPTIONS *``.
     """
     hosts = http1.values(head.fields, b"host")
-    if len(hosts) > 1 or (not hosts and head.minor == 1):
-        raise Refusal(400, "A request needs exactly one Host header.")
     scheme, separator, rest = head.target.partition(b"://")
     if separator and not head.target.startswith(b"/"):
         return _absolute(head, scheme, rest)
-    if not head.target.startswith(b"/"):
+    asterisk = head.method == b"OPTIONS" and head.target == b"*"  # RFC 9112 §3.2.4
+    if not head.target.startswith(b"/") and not asterisk:
         raise Refusal(400, "The request target is neither a path nor an absolute http:// URL.")
     try:
-        asked = parse_authority(hosts[0].decode("ascii"), default_port=80) if hosts else None
+        asked = parse_authority(hosts[0].decode("ascii"), default_port=80) if len(hosts) == 1 else None
     except (UsageError, UnicodeDecodeError):
         asked = None
     if asked is None or asked.host not in ours:
         raise Refusal(
             421, "This is the dconnect proxy, not the site you asked for; configure it as a proxy to reach containers."
         )
+    if asterisk:
+        raise Answer(204, [(b"Allow", _METHODS)])
     return Route(None, head.target, hosts[0])
 
 

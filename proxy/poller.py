@@ -32,6 +32,8 @@ from dconnect.proxy.fiber import Wait
 READ = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 HANGUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+CUT = select.EPOLLHUP | select.EPOLLERR
+"""RST, or FIN in both directions: nothing that is sent arrives any more."""
 ERROR = select.EPOLLERR
 URGENT = select.EPOLLPRI
 NOT_DRY = HANGUP | URGENT
@@ -122,7 +124,18 @@ class Channel:
     One fiber or task reads and one writes at a time.
     """
 
-    __slots__ = ("_expired", "_not_dry", "_poller", "_reader", "_tells_writable", "_writer", "dry", "fd", "sock")
+    __slots__ = (
+        "_expired",
+        "_not_dry",
+        "_poller",
+        "_reader",
+        "_tells_writable",
+        "_writer",
+        "dry",
+        "fd",
+        "on_hangup",
+        "sock",
+    )
 
     def __init__(self, poller: Poller, sock: socket.socket) -> None:
         self._poller = poller
@@ -131,6 +144,8 @@ class Channel:
         self._expired = False
         self._not_dry = 0
         self._tells_writable = False
+        self.on_hangup: Callable[[], None] | None = None
+        """Called when the peer ends or cuts its stream while nobody reads it; ``hung_up`` says which."""
         self.dry = True
         """True while the next bytes or FIN, if any, have their edge still to come (``add`` gives the first)."""
         self.sock = sock
@@ -142,6 +157,8 @@ class Channel:
         if mask & READ:
             self.dry = False
             self._not_dry |= mask & NOT_DRY
+            if self.on_hangup is not None and mask & HANGUP:
+                self.on_hangup()
             if reader is not None:
                 self._reader = None
                 reader.wake()
@@ -163,6 +180,17 @@ class Channel:
             if wait is not None:
                 wait.wake(TimeoutError())
 
+    @property
+    def hung_up(self) -> int:
+        """Which of HANGUP was told so far: RDHUP when the peer ended its stream, one of CUT when it is gone."""
+        return self._not_dry & HANGUP
+
+    def send_if_free(self, data: bytes) -> None:
+        """Send a few bytes, unless the peer is behind, in which case others may be half sent."""
+        if self._writer is None:
+            with contextlib.suppress(OSError):
+                self.sock.send(data)
+
     def tell_writable(self) -> None:
         """Writing failed with EAGAIN: have the handler told when it may go on."""
         if not self._tells_writable:
@@ -173,9 +201,14 @@ class Channel:
         """Wait for the next sign that the socket may be written (or has failed). Raises TimeoutError."""
         if self._expired:
             raise TimeoutError
-        self._writer = writer = Wait(self._poller.loop)
-        self.tell_writable()
+        writer = Wait(self._poller.loop)
+        self.wake_when_writable(writer)
         await writer
+
+    def wake_when_writable(self, wait: Wait) -> None:
+        """Have a wait, which several channels may share, woken by the next such sign."""
+        self._writer = wait
+        self.tell_writable()
 
     async def receive(self, limit: int) -> bytes:
         """Up to ``limit`` bytes; empty at the peer's FIN. Raises OSError as ``recv(2)`` does, TimeoutError."""

@@ -14,6 +14,8 @@ Fields = list[tuple[bytes, bytes]]
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/1\.([0-9])\Z")  # RFC 9112 §3
+_OTHER_VERSION = re.compile(rb"[^\x00\r\n]* HTTP/[02-9](?:\.[0-9])?\Z")  # RFC 9112 §2.3
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?\Z")  # RFC 9110 §7.2, no comma
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([^\x00\r\n]*))?\Z")  # RFC 9112 §4
 _FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):([^\x00\r\n]*)\Z")  # RFC 9112 §5, RFC 9110 §5.5
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")  # RFC 9112 §2.2: ignored before a request
@@ -29,9 +31,10 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
         b"proxy-authorization",
         b"proxy-authenticate",
+        b"proxy-authentication-info",
     )
 )
-"""RFC 9110 §7.6.1 and §11.7. Transfer-Encoding is absent: chunked bodies pass unchanged, framing and all."""
+"""RFC 9110 §7.6.1, §11.7. Transfer-Encoding is absent: chunked bodies pass unchanged, framing and all."""
 
 
 class Body(Enum):
@@ -44,8 +47,17 @@ class Body(Enum):
     """A response that ends with its connection."""
 
 
-class HeadTooLarge(MalformedMessage):
-    """The head exceeds its bound (RFC 6585 §5)."""
+class Unacceptable(MalformedMessage):
+    """A request that is refused with another status than 400.
+
+    Attributes:
+        status: 414 target too long (RFC 9112 §3), 431 head too large (RFC 6585 §5), 501 a transfer coding that we
+            do not know (RFC 9112 §6.1), 505 not HTTP/1 (RFC 9110 §15.6.6).
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(slots=True)
@@ -73,7 +85,7 @@ def parse_request(buffer: bytearray) -> tuple[RequestHead, int] | None:
     """Parse a request head.
 
     Returns: (head, bytes consumed), or None when more bytes are needed.
-    Raises:  HeadTooLarge: no end within MAX_HEAD_BYTES.
+    Raises:  Unacceptable: no end within MAX_HEAD_BYTES, another version of HTTP.
              MalformedMessage: what RFC 9112 says to answer with 400: a bad request line, white space
              before a colon, obs-fold, control characters in a value.
     """
@@ -84,6 +96,8 @@ def parse_request(buffer: bytearray) -> tuple[RequestHead, int] | None:
     line, fields, end = split
     match = _REQUEST_LINE.match(line)
     if match is None:
+        if _OTHER_VERSION.match(line):
+            raise Unacceptable(505, "This proxy speaks HTTP/1.1 and HTTP/1.0.")
         raise MalformedMessage("The request line is not METHOD TARGET HTTP/1.1.")
     method, target, minor = match.groups()
     return RequestHead(method, target, min(int(minor), 1), fields), end
@@ -106,7 +120,9 @@ def _split(buffer: bytearray, start: int) -> tuple[bytes, Fields, int] | None:
     end = buffer.find(b"\r\n\r\n", start, MAX_HEAD_BYTES)
     if end < 0:
         if len(buffer) >= MAX_HEAD_BYTES:
-            raise HeadTooLarge(f"The message head is larger than {MAX_HEAD_BYTES // 1024} KiB.")
+            if buffer.find(b"\r", start) < 0 and len(buffer) > start:
+                raise Unacceptable(414, f"The request's target is longer than {MAX_HEAD_BYTES // 1024} KiB.")
+            raise Unacceptable(431, f"The message head is larger than {MAX_HEAD_BYTES // 1024} KiB.")
         if b"\n\n" in buffer or buffer.startswith(b"\n", start):
             raise MalformedMessage("Lines of a message head must end with CRLF.")
         return None
@@ -140,7 +156,10 @@ def request_body(head: RequestHead) -> tuple[Body, int]:
     if values(head.fields, b"transfer-encoding"):
         if values(head.fields, b"content-length"):
             raise MalformedMessage("The request has both Content-Length and Transfer-Encoding.")
-        if head.minor == 0 or tokens(head.fields, b"transfer-encoding") != [b"chunked"]:
+        codings = tokens(head.fields, b"transfer-encoding")
+        if head.minor == 1 and codings[-1:] == [b"chunked"] and b"chunked" not in codings[:-1] and len(codings) > 1:
+            raise Unacceptable(501, "The proxy knows no transfer coding but chunked.")
+        if head.minor == 0 or codings != [b"chunked"]:
             raise MalformedMessage("The request's Transfer-Encoding is not chunked.")
         return Body.CHUNKED, 0
     length = _content_length(head.fields)
@@ -157,8 +176,9 @@ def response_body(method: bytes, head: ResponseHead) -> tuple[Body, int]:
     if values(head.fields, b"transfer-encoding"):
         if values(head.fields, b"content-length"):
             raise MalformedMessage("The response has both Content-Length and Transfer-Encoding.")
-        last = tokens(head.fields, b"transfer-encoding")[-1:]
-        return (Body.CHUNKED, 0) if last == [b"chunked"] else (Body.CLOSE, 0)
+        if tokens(head.fields, b"transfer-encoding") != [b"chunked"]:  # we ask for no other (RFC 9112 §7.4)
+            raise MalformedMessage("The response's Transfer-Encoding is not chunked.")
+        return Body.CHUNKED, 0
     if not values(head.fields, b"content-length"):
         return Body.CLOSE, 0
     return Body.LENGTH, _content_length(head.fields)
@@ -171,6 +191,29 @@ def _content_length(fields: Fields) -> int:
     if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 18:  # equal ones too: we would have to rewrite
         raise MalformedMessage("Content-Length is not one number.")
     return int(lengths[0])
+
+
+def check_host(head: RequestHead) -> None:
+    """Refuse any number of Host fields but one, and what is no host; HTTP/1.0 needs none (RFC 9112 §3.2).
+
+    Raises: MalformedMessage.
+    """
+    hosts = values(head.fields, b"host")
+    if len(hosts) > 1 or (not hosts and head.minor == 1) or not all(map(_HOST.match, hosts)):
+        raise MalformedMessage("A request needs exactly one Host header, with a host in it.")
+
+
+def max_forwards(head: RequestHead) -> int | None:
+    """How many more times an OPTIONS or TRACE may be forwarded, if it says so (RFC 9110 §7.6.2).
+
+    Raises: MalformedMessage: not one number.
+    """
+    found = values(head.fields, b"max-forwards")
+    if not found or head.method not in (b"OPTIONS", b"TRACE"):
+        return None
+    if len(found) > 1 or not found[0].isdigit() or len(found[0]) > 9:
+        raise MalformedMessage("Max-Forwards is not one number.")
+    return int(found[0])
 
 
 def upgrade_of(fields: Fields) -> bytes:
@@ -189,8 +232,12 @@ def forwarded_request(head: RequestHead, path: bytes, host: bytes, *, keep_alive
         host: regenerated from the target; whatever Host the client sent is ignored.
         keep_alive: whether we may use the connection again.
     """
-    kept = _end_to_end(head.fields, drop=b"host")
-    upgrade = upgrade_of(head.fields)
+    kept = _end_to_end(head.fields, {b"host"})
+    left = max_forwards(head)
+    if left is not None:
+        kept = [field for field in kept if field[0].lower() != b"max-forwards"]
+        kept.append((b"Max-Forwards", b"%d" % max(0, left - 1)))
+    upgrade = upgrade_of(head.fields) if head.minor == 1 else b""  # RFC 9110 §7.8: not of an HTTP/1.0 client
     connection = b"Upgrade" if upgrade else b"keep-alive" if keep_alive else b"close"
     fields = [(b"Host", host), *kept, (b"Via", b"1.%d dconnect" % head.minor), (b"Connection", connection)]
     if upgrade:
@@ -206,7 +253,10 @@ def forwarded_response(head: ResponseHead, *, keep_alive: bool, dechunk: bool = 
         keep_alive: whether the client may send another request on its connection.
         dechunk: the client speaks HTTP/1.0 and gets the payload bare, ended by close.
     """
-    kept = _end_to_end(head.fields, drop=b"transfer-encoding" if dechunk else b"")
+    drop = {b"transfer-encoding", b"trailer"} if dechunk else set[bytes]()
+    if head.status < 200 or head.status == 204:  # they have no body, whoever believes otherwise (RFC 9110 §8.6)
+        drop = {b"transfer-encoding", b"content-length"}
+    kept = _end_to_end(head.fields, drop)
     upgrade = upgrade_of(head.fields) if head.status == 101 else b""
     connection = b"Upgrade" if upgrade else b"keep-alive" if keep_alive else b"close"
     fields = [*kept, (b"Via", b"1.%d dconnect" % head.minor), (b"Connection", connection)]
@@ -215,9 +265,9 @@ def forwarded_response(head: ResponseHead, *, keep_alive: bool, dechunk: bool = 
     return write_head(b"HTTP/1.1 %d %s" % (head.status, head.reason), fields)
 
 
-def _end_to_end(fields: Fields, drop: bytes) -> Fields:
+def _end_to_end(fields: Fields, drop: set[bytes]) -> Fields:
     named = set(tokens(fields, b"connection")) - {b"transfer-encoding", b"content-length", b"host"}
-    gone = _HOP_BY_HOP | named | {drop}
+    gone = _HOP_BY_HOP | named | drop
     return [(name, value) for name, value in fields if name.lower() not in gone]
 
 

@@ -27,6 +27,7 @@ from dconnect.core.inventory import Container, Endpoint, Inventory
 from dconnect.proxy.dial import Dial, Resolve
 from dconnect.proxy.fake import FakeResolve, FakeSockets, Recorder
 from dconnect.proxy.frontdoor import FrontDoor
+from dconnect.proxy.judge import Judge
 from dconnect.proxy.policy import Policy
 from dconnect.proxy.poller import Poller
 
@@ -129,11 +130,12 @@ class DoorThread:
             listener.setblocking(False)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as the supervisor's listener has it
             self.address = listener.getsockname()
+            sockets = FakeSockets([ip_address("127.0.0.9")])
             dial = Dial(
                 poller=poller,
                 resolve=self._resolve,
-                sockets=FakeSockets([ip_address("127.0.0.9")]),
-                policy=lambda: self._policy,
+                sockets=sockets,
+                judge=Judge(lambda: self._policy, sockets.is_local),
                 own_service=self._api_path,
                 own_ports=frozenset((80, 1080)),
             )

@@ -17,6 +17,7 @@ from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure
 from dconnect.core.inventory import Inventory
 from dconnect.core.limits import LOOKUPS_IN_FLIGHT
+from dconnect.core.rules import Rules
 from dconnect.dns import NoAddress, Stopped, Unknown, build
 
 ZONE = build(Inventory(), ("docker",), [ip_address("127.0.0.1")])
@@ -46,6 +47,27 @@ def names(answer: Iterable[str] | Exception) -> Names:
 def test_addresses_come_once_each_in_the_resolvers_order() -> None:
     found = asyncio.run(names(["192.0.2.2", "2001:db8::1", "192.0.2.2", "192.0.2.1"])("far.example"))
     assert found == [ip_address(text) for text in ("192.0.2.2", "2001:db8::1", "192.0.2.1")]
+
+
+@pytest.mark.parametrize(
+    ("rules", "looked_up"),
+    [
+        (Rules(), False),
+        (Rules(allow=["example"]), True),
+        (Rules(allow=["other.example"]), False),
+        (Rules(allow=["192.0.2.0/24"]), True),
+        (Rules(allow=["192.0.2.0/24"], deny=["example"]), False),
+        (Rules(deny=["192.0.2.0/24"]), False),
+    ],
+)
+def test_without_egress_only_what_a_rule_may_open_is_looked_up(rules: Rules, looked_up: bool) -> None:
+    closed = Names(lambda: ZONE, "deny", lambda _: ["192.0.2.1"], rules=rules)
+    if looked_up:
+        assert asyncio.run(closed("far.example")) == [ip_address("192.0.2.1")]
+    else:
+        with pytest.raises(DialError, match="--egress deny") as refusal:
+            asyncio.run(closed("far.example"))
+        assert refusal.value.failure is Failure.POLICY
 
 
 @pytest.mark.parametrize(

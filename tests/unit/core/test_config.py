@@ -17,7 +17,18 @@ def test_the_default_is_valid_and_on_loopback() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [AgentConfig(), AgentConfig(bind="::1", port=0, suffixes=("a-b.c_d",), egress="deny", embedded=True)],
+    [
+        AgentConfig(),
+        AgentConfig(
+            bind="::1",
+            port=0,
+            suffixes=("a-b.c_d",),
+            egress="deny",
+            embedded=True,
+            allow=("db.example",),
+            deny=("10.0.0.0/8", "::/0"),
+        ),
+    ],
 )
 def test_json_gives_back_an_equal_configuration(config: AgentConfig) -> None:
     assert AgentConfig.from_json(config.to_json()) == config
@@ -32,7 +43,21 @@ def test_keys_of_another_version_are_ignored_and_missing_ones_have_defaults() ->
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "3", "{", '{"port": "1080"}', '{"bind": 5}', '{"suffixes": 3}', '{"suffixes": [1]}']
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "3",
+        "{",
+        '{"port": "1080"}',
+        '{"bind": 5}',
+        '{"suffixes": 3}',
+        '{"suffixes": [1]}',
+        '{"allow": 3}',
+        '{"deny": [3]}',
+        '{"deny": ["-"]}',
+    ],
 )
 def test_text_that_is_no_configuration_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
@@ -58,6 +83,8 @@ def test_text_that_is_no_configuration_is_refused(text: str) -> None:
         {"suffixes": ("a" * 64,)},
         {"suffixes": (".".join(["a" * 50] * 4),)},
         {"egress": "maybe"},
+        {"allow": ("10.0.0.1/8",)},
+        {"deny": ("a b",)},
     ],
 )
 def test_what_cannot_work_is_refused_and_named(change: dict[str, Any]) -> None:

@@ -12,8 +12,10 @@ from dconnect.core.address import IPAddress, Target
 from dconnect.core.errors import DialError
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
-from dconnect.proxy.dial import Dial
+from dconnect.core.rules import Rules
+from dconnect.proxy.dial import Dial, OwnService
 from dconnect.proxy.fake import FakeResolve, FakeSockets
+from dconnect.proxy.judge import Judge
 from dconnect.proxy.policy import Policy
 from dconnect.proxy.poller import Poller
 from dconnect.proxy.upstreams import Upstreams
@@ -37,12 +39,12 @@ def _with_dial(
     scene: Callable[[Dial, int], Awaitable[None]], sockets: FakeSockets | None = None, api: str = "/nonexistent"
 ) -> None:
     async def main() -> None:
-        poller = Poller()
+        poller, source = Poller(), sockets or FakeSockets([ip_address("192.0.2.1")])
         dial = Dial(
             poller=poller,
             resolve=FakeResolve(_NAMES),
-            sockets=sockets or FakeSockets([ip_address("192.0.2.1")]),
-            policy=lambda: Policy(inventory(), "allow"),
+            sockets=source,
+            judge=Judge(lambda: Policy(inventory(), "allow"), source.is_local),
             own_service=api,
             own_ports=frozenset((80,)),
         )
@@ -65,6 +67,45 @@ def test_a_destination_is_reached_by_its_first_good_address(host: str) -> None:
     _with_dial(scene)
 
 
+def test_a_denied_name_is_not_even_looked_up_and_a_denied_address_is_not_dialed() -> None:
+    asked: list[str] = []
+
+    class Asked(FakeResolve):
+        async def __call__(self, host: str) -> Sequence[IPAddress] | OwnService:
+            asked.append(host)
+            return await super().__call__(host)
+
+    async def main() -> None:
+        poller, sockets = Poller(), FakeSockets()
+        rules = Rules(["192.0.2.1"], ["web", "127.0.0.3"])
+        policy = Policy(inventory(), "allow", rules=rules)
+        dial = Dial(
+            poller=poller,
+            resolve=Asked(_NAMES),
+            sockets=sockets,
+            judge=Judge(lambda: policy, sockets.is_local),
+            own_service="",
+            own_ports=frozenset(),
+        )
+        for host, words in (("x.web", "rule --deny web"), ("127.0.0.3", "rule --deny 127.0.0.3")):
+            with pytest.raises(DialError, match=rf"{host}:80 is not allowed: {words}\.$") as refusal:
+                await dial(Target(host, 80), Session("peer"))
+            assert refusal.value.failure is Failure.POLICY
+        poller.close()
+
+    asyncio.run(main())
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("allow", "objection"), [((), "the engine's own addresses are refused"), (("192.0.2.0/24",), "")]
+)
+def test_the_engines_own_address_is_opened_by_a_cidr(allow: tuple[str, ...], objection: str) -> None:
+    sockets = FakeSockets([ip_address("192.0.2.1")])
+    judge = Judge(lambda: Policy(inventory(), "allow", rules=Rules(allow)), sockets.is_local)
+    assert asyncio.run(judge.objection(ip_address("192.0.2.1"))) == objection
+
+
 @pytest.mark.parametrize(
     ("host", "failure"),
     [
@@ -83,17 +124,6 @@ def test_the_reason_is_the_true_one(host: str, failure: Failure) -> None:
         assert refusal.value.failure is failure
         assert str(refusal.value).endswith(".")
         assert host in str(refusal.value)
-
-    _with_dial(scene)
-
-
-def test_the_first_reason_counts_when_all_addresses_fail() -> None:
-    async def scene(dial: Dial, _port: int) -> None:
-        with socket.socket() as bound:
-            bound.bind(("127.0.0.1", 0))
-            with pytest.raises(DialError) as refusal:
-                await dial(Target("mixed", bound.getsockname()[1]), Session("peer"))
-        assert refusal.value.failure is Failure.POLICY
 
     _with_dial(scene)
 
@@ -150,12 +180,12 @@ def test_a_kept_connection_is_closed_when_its_name_has_moved() -> None:
     resolve = FakeResolve(_NAMES)
 
     async def main() -> None:
-        poller = Poller()
+        poller, sockets = Poller(), FakeSockets()
         dial = Dial(
             poller=poller,
             resolve=resolve,
-            sockets=FakeSockets(),
-            policy=lambda: Policy(inventory(), "allow"),
+            sockets=sockets,
+            judge=Judge(lambda: Policy(inventory(), "allow"), sockets.is_local),
             own_service="",
             own_ports=frozenset(),
         )

@@ -5,7 +5,7 @@ import pytest
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import MAX_HEAD_BYTES
 from dconnect.proxy.wire import http1
-from dconnect.proxy.wire.http1 import Body, HeadTooLarge, RequestHead, ResponseHead
+from dconnect.proxy.wire.http1 import Body, RequestHead, ResponseHead, Unacceptable
 from kit.feeding import feed
 
 
@@ -115,13 +115,30 @@ def test_a_status_line_that_is_none_is_malformed(line: bytes) -> None:
 def test_a_head_without_end_is_too_large_at_its_bound() -> None:
     head = b"GET / HTTP/1.1\r\nX: "
     assert http1.parse_request(bytearray(head + b"a" * (MAX_HEAD_BYTES - len(head) - 1))) is None
-    with pytest.raises(HeadTooLarge):
+    with pytest.raises(Unacceptable, match="head") as refusal:
         http1.parse_request(bytearray(head + b"a" * (MAX_HEAD_BYTES - len(head))))
+
+    assert refusal.value.status == 431
+
+
+def test_a_target_without_end_is_too_long_at_the_same_bound() -> None:
+    line = b"\r\nGET /"
+    assert http1.parse_request(bytearray(line + b"a" * (MAX_HEAD_BYTES - len(line) - 1))) is None
+    with pytest.raises(Unacceptable, match="target") as refusal:
+        http1.parse_request(bytearray(line + b"a" * (MAX_HEAD_BYTES - len(line))))
+    assert refusal.value.status == 414
+
+
+@pytest.mark.parametrize("line", [b"PRI * HTTP/2.0", b"GET / HTTP/2", b"GET / HTTP/0.9", b"GET / HTTP/3.1"])
+def test_another_version_is_told_apart_from_nonsense(line: bytes) -> None:
+    with pytest.raises(Unacceptable) as refusal:
+        http1.parse_request(bytearray(line + b"\r\n\r\n"))
+    assert refusal.value.status == 505
 
 
 def test_empty_lines_count_towards_the_bound() -> None:
     assert http1.parse_request(bytearray(b"\r\n" * (MAX_HEAD_BYTES // 2 - 1))) is None
-    with pytest.raises(HeadTooLarge):
+    with pytest.raises(Unacceptable):
         http1.parse_request(bytearray(b"\r\n" * (MAX_HEAD_BYTES // 2)))
 
 
@@ -167,7 +184,7 @@ def test_request_bodies_of_rfc9112_s6_3(head: RequestHead, expected: tuple[Body,
         _request((_CL, b"5"), (_TE, b"chunked")),
         _request((_TE, b""), (_CL, b"5")),
         _request((_TE, b"gzip")),
-        _request((_TE, b"gzip, chunked")),
+        _request((_TE, b"gzip, chunked")),  # 501
         _request((_TE, b"chunked, gzip")),
         _request((_TE, b"chunked"), (_TE, b"chunked")),
         _request((_TE, b"chunked"), (_TE, b"identity")),
@@ -206,9 +223,6 @@ def test_ambiguous_request_framing_is_malformed(head: RequestHead) -> None:
         (b"GET", _response((_CL, b"5")), (Body.LENGTH, 5)),
         (b"GET", _response((_CL, b"0")), (Body.LENGTH, 0)),
         (b"GET", _response((_TE, b"chunked")), (Body.CHUNKED, 0)),
-        (b"GET", _response((_TE, b"gzip, chunked")), (Body.CHUNKED, 0)),
-        (b"GET", _response((_TE, b"gzip")), (Body.CLOSE, 0)),
-        (b"GET", _response((_TE, b"")), (Body.CLOSE, 0)),
         (b"GET", _response(), (Body.CLOSE, 0)),
     ],
 )
@@ -223,6 +237,11 @@ def test_response_bodies_of_rfc9112_s6_3(method: bytes, head: ResponseHead, expe
         _response((_CL, b"5"), (_TE, b"")),
         _response((_CL, b"5"), (_CL, b"6")),
         _response((_CL, b"x")),
+        _response(
+            (_TE, b"gzip, chunked")
+        ),  # RFC 9112 §7.4: we ask for no coding, so a server must use none but chunked
+        _response((_TE, b"gzip")),
+        _response((_TE, b"")),
     ],
 )
 def test_ambiguous_response_framing_is_malformed(head: ResponseHead) -> None:
@@ -252,6 +271,59 @@ def test_hop_by_hop_fields_end_here_and_named_ones_too() -> None:
 def test_framing_fields_cannot_be_named_away() -> None:
     head = _request((b"Connection", b"content-length, transfer-encoding, host"), (_CL, b"5"))
     assert b"Content-Length: 5\r\n" in http1.forwarded_request(head, b"/", b"web", keep_alive=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "sent"),
+    [(b"TRACE", b"5", b"4"), (b"OPTIONS", b"1", b"0"), (b"GET", b"5", b"5"), (b"TRACE", b"000000002", b"1")],
+)
+def test_max_forwards_counts_down_for_trace_and_options_only(method: bytes, value: bytes, sent: bytes) -> None:
+    head = RequestHead(method, b"http://web/", 1, [(b"Max-Forwards", value)])
+    assert b"\r\nMax-Forwards: %s\r\n" % sent in http1.forwarded_request(head, b"/", b"web", keep_alive=True)
+
+
+@pytest.mark.parametrize("values", [[b"x"], [b""], [b"-1"], [b"1", b"1"], [b"1" * 10]])
+def test_max_forwards_that_is_no_number_is_malformed(values: list[bytes]) -> None:
+    head = RequestHead(b"TRACE", b"http://web/", 1, [(b"Max-Forwards", value) for value in values])
+    with pytest.raises(MalformedMessage):
+        http1.max_forwards(head)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"web", b"web:80", b"[::1]:80", b"", b"web:", b"127.0.0.1", b"my_db.docker", b"xn--bcher-kva.example", b"a%20b"],
+)
+def test_one_host_is_right(value: bytes) -> None:
+    http1.check_host(_request((b"Host", value)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[], [b"a", b"a"], [b"a b"], [b"a/b"], [b"u@a"], [b"a,b"], [b"a:b"], [b"a?b"], [b"a#b"], [b"[::1"], [b"\xe4"]],
+)
+def test_no_host_two_hosts_and_nonsense_are_malformed(values: list[bytes]) -> None:
+    with pytest.raises(MalformedMessage):
+        http1.check_host(_request(*((b"Host", value) for value in values)))
+
+
+def test_http_1_0_needs_no_host_but_may_not_have_two() -> None:
+    http1.check_host(_request(minor=0))
+    with pytest.raises(MalformedMessage):
+        http1.check_host(_request((b"Host", b"a"), (b"Host", b"b"), minor=0))
+
+
+def test_an_old_client_cannot_ask_for_an_upgrade() -> None:
+    head = _request((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), minor=0)
+    assert b"websocket" not in http1.forwarded_request(head, b"/", b"web", keep_alive=True)
+
+
+@pytest.mark.parametrize("status", [103, 204])
+def test_what_has_no_body_is_sent_back_without_framing(status: int) -> None:
+    head = _response((_CL, b"5"), (_TE, b"chunked"), (b"X", b"1"), status=status)
+    sent = http1.forwarded_response(head, keep_alive=True)
+    assert b"Content-Length" not in sent
+    assert b"Transfer-Encoding" not in sent
+    assert b"X: 1" in sent
 
 
 def test_an_upgrade_is_asked_for_again() -> None:
