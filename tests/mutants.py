@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant("agent/sockets.py", "        self._asked.clear()\n", "", "tests/unit/agent/test_sockets.py"),
     Mutant(
         "agent/sockets.py",
-        "            self._fail(kind, message[1])\n",
+        "            self._fail(kind, message[1] or errno.EMFILE)\n",
         "            pass\n",
         "tests/unit/agent/test_sockets.py",
     ),
@@ -79,7 +79,7 @@ MUTANTS = (
     ),
     Mutant(
         "agent/links.py",
-        "[self.serial] * self._workers",
+        "[self.serial] * self.workers",
         "[self.serial] * len(serials)",
         "tests/unit/agent/test_links.py",
     ),
@@ -175,6 +175,25 @@ MUTANTS = (
         "        self.tell_writable()\n",
         "",
         "tests/conformance/proxy",
+    ),
+    Mutant("proxy/guests.py", "if not session.target:", "if False:", "tests/conformance/proxy/test_limits.py"),
+    Mutant(
+        "proxy/frontdoor.py",
+        "if not self._backlog.poll(0):",
+        "if False:",
+        "tests/conformance/proxy/test_limits.py",
+    ),
+    Mutant(
+        "proxy/frontdoor.py",
+        "client.channel.reset()  # what",
+        "client.channel.close()  # what",
+        "tests/conformance/proxy/test_limits.py",
+    ),
+    Mutant(
+        "agent/sockets.py",
+        " or flags & socket.MSG_CTRUNC",
+        "",
+        "tests/unit/agent/test_sockets.py",
     ),
     Mutant("agent/worker.py", "cpus[index::workers]", "cpus", "tests/unit/agent/test_worker.py"),
     Mutant("core/address.py", "return address.ipv4_mapped", "return address", "tests/unit/core/test_address.py"),

@@ -26,7 +26,7 @@ class Worker:
         return int((await bus.receive(self._reader))["serial"])
 
     def report(self, serial: int) -> None:
-        self._writer.write(bus.encode({"index": self._index, "serial": serial}))
+        self._writer.write(bus.encode({"index": self._index, "pid": 100 + self._index, "serial": serial}))
 
     async def leave(self) -> None:
         self._writer.close()

@@ -20,7 +20,8 @@ import pytest
 from dconnect.agent import bus
 from dconnect.agent.lent import Lent
 from dconnect.agent.log import LogBuffer, Record
-from dconnect.agent.worker import Sessions, keep_apart
+from dconnect.agent.sessions import Sessions
+from dconnect.agent.worker import keep_apart
 from dconnect.core.config import AgentConfig
 from dconnect.core.events import Session
 from dconnect.core.inventory import Inventory
@@ -224,4 +225,9 @@ def test_a_session_is_one_line_and_one_count(outcome: str, level: str, failed: i
     assert (line["event"], line["level"], line["target"], line["outcome"]) == ("session", level, "web:80", outcome)
     assert 2 <= line["seconds"] < 60
     counters = sessions.counters
-    assert (counters.open, counters.accepted, counters.failed, counters.outcomes) == (0, 1, failed, {outcome: 1})
+    assert (counters.open, counters.accepted, counters.failed, counters.sessions) == (
+        0,
+        1,
+        failed,
+        {"socks5": {outcome: 1}},
+    )
