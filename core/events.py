@@ -39,14 +39,20 @@ class Session:
 
     def told(self) -> dict[str, str | int]:
         """What is known of it, for the log: the fields that are not empty, without the times."""
-        if len(self.target) > SESSION_TEXT_CHARS:
-            self.target = f"{self.target[:SESSION_TEXT_CHARS]}…"
-        if len(self.detail) > SESSION_TEXT_CHARS:
-            self.detail = f"{self.detail[:SESSION_TEXT_CHARS]}…"
-        return {name: value for name in _TOLD if (value := getattr(self, name)) != ""}
+        told: dict[str, str | int] = {"peer": self.peer, "front": self.front}
+        if self.target:
+            told["target"] = _bounded(self.target)
+        if self.address:
+            told["address"] = self.address
+        told["outcome"] = self.outcome
+        if self.detail:
+            told["detail"] = _bounded(self.detail)
+        told["status"], told["bytes_up"], told["bytes_down"] = self.status, self.bytes_up, self.bytes_down
+        return told
 
 
-_TOLD = tuple(name for name in Session.__slots__ if name not in ("started", "connect"))
+def _bounded(text: str) -> str:
+    return text if len(text) <= SESSION_TEXT_CHARS else f"{text[:SESSION_TEXT_CHARS]}…"
 
 
 class Observer(Protocol):

@@ -176,6 +176,20 @@ MUTANTS = (
         "",
         "tests/conformance/proxy",
     ),
+    Mutant(
+        "agent/links.py",
+        "        if question not in link.asked:\n",
+        "        if True:\n",
+        "tests/unit/agent/test_links.py",
+    ),
+    Mutant("agent/tally.py", "before.get(name, 0))", "0)", "tests/unit/agent/test_tally.py"),
+    Mutant(
+        "agent/tally.py",
+        "_sum(self._former, self._latest.pop(oldest))",
+        "self._latest.pop(oldest)",
+        "tests/unit/agent/test_tally.py",
+    ),
+    Mutant("agent/metrics.py", "accumulate(", "iter(", "tests/unit/agent/test_metrics.py"),
     Mutant("proxy/guests.py", "if not session.target:", "if False:", "tests/conformance/proxy/test_limits.py"),
     Mutant(
         "proxy/frontdoor.py",

@@ -131,7 +131,7 @@ def test_before_anything_is_known_there_is_a_page_all_the_same() -> None:
 def test_open_metrics_is_spoken_to_whoever_asks_for_it(known: Known) -> None:
     body, content_type = render(known, "1.2.3", OPEN_METRICS)
     assert content_type.startswith("application/openmetrics-text")
-    families = list(open_metrics(body.decode()))
+    families = list(open_metrics(body.decode()))  # type: ignore[no-untyped-call]
     assert {family.name for family in families} >= {"dconnect_build", "dconnect_connections", "dconnect_dialer_state"}
 
 
