@@ -3,6 +3,8 @@
 GET /healthz             200 when names are known and every worker serves them, else 503
 GET /                    a page for people
 GET /api/v1/status       what runs, how containers are reached, what the workers did
+GET /api/v1/connections  who is connected to what now
+GET /metrics             for Prometheus
 GET /api/v1/names        every container with its names; ?name=web for one name, 404 if unknown
 """
 
@@ -19,9 +21,11 @@ from aiohttp import web
 from dconnect.agent.dialing import Strategy
 from dconnect.agent.docker.watch import Watcher
 from dconnect.agent.links import Links
+from dconnect.agent.metrics import render
 from dconnect.agent.names import no_addresses
 from dconnect.core.config import AgentConfig
 from dconnect.core.inventory import Inventory
+from dconnect.core.limits import CONNECTIONS_TOLD
 from dconnect.dns import Agent, Found, Zone
 
 VERSION = version("dconnect")
@@ -54,6 +58,8 @@ def application(state: State) -> web.Application:
     app.router.add_get("/", api.page)
     app.router.add_get("/api/v1/status", api.status)
     app.router.add_get("/api/v1/names", api.names)
+    app.router.add_get("/api/v1/connections", api.connections)
+    app.router.add_get("/metrics", api.metrics)
     return app
 
 
@@ -90,6 +96,23 @@ class _Api:
             "dialer": {"state": state.dialer_state},
             "workers": [state.links.reports[index] for index in sorted(state.links.reports)],
         }
+
+    async def connections(self, _request: web.Request) -> web.Response:
+        answers = await self._state.links.ask("connections")
+        found = [each for answer in answers for each in answer["connections"]]
+        found.sort(key=lambda each: float(each["age_s"]))
+        return web.json_response(
+            {
+                "total": sum(answer["total"] for answer in answers),
+                "connections": found[:CONNECTIONS_TOLD],
+                "silent_workers": self._state.links.workers - len(answers),
+            }
+        )
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        _ = await self._state.links.ask("report")  # what a silent worker told last must do
+        body, content_type = render(self._state, VERSION, request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def names(self, request: web.Request) -> web.Response:
         zone = self._state.zone

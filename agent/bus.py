@@ -4,7 +4,9 @@ Wire:  length u32 big-endian | JSON object of that many bytes
 
 The supervisor owns the listening socket, so a worker's connection waits in its backlog while
 control restarts. Control sends ``{"inventory": …, "serial": n}``; a worker answers with its
-counters and the serial it has applied.
+counters and the serial it has applied, and tells them again every second. When a person asks,
+control sends ``{"ask": "report"}`` or ``{"ask": "connections"}``; the answer says in ``answers``
+which it is: the counters, with the bytes of open relays, or ``{"connections": […], "total": n}``.
 """
 
 from __future__ import annotations

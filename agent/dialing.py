@@ -29,9 +29,12 @@ class Strategy:
     """How this engine's containers are reached."""
 
     name: str
-    """``engine-netns``, ``embedded``, ``testing`` or ``unavailable``."""
+    """One of STRATEGIES."""
     detail: str
 
+
+STRATEGIES = ("engine-netns", "embedded", "testing", "unavailable")
+DIALER_STATES = ("absent", "starting", "running", "not needed")
 
 TESTING = Strategy("testing", "The dialer has not been heard of yet.")
 EMBEDDED = Strategy("embedded", "The agent runs on a machine that reaches containers itself; no dialer is needed.")
@@ -46,7 +49,7 @@ class Dialing:
         self._own = own
         self.strategy = TESTING
         self.state = "absent"
-        """The container's state in Docker's words, for ``status``."""
+        """One of DIALER_STATES, for ``status``."""
 
     async def keep(self) -> None:
         """Keep the dialer running for ever; a lost link is the first sign of its death."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from dconnect.agent import bus
+from dconnect.agent.tally import Tally
 from dconnect.core.inventory import Inventory
+from dconnect.core.limits import ANSWER_SECONDS
 
 _CLOSE_SECONDS = 1.0
 """A link ends within one turn of the loop."""
@@ -25,6 +27,8 @@ class _Link:
     sent: int = -1
     served: int = -1
     """Serials of the inventories that it was sent and serves last; -1 before the first."""
+    asked: dict[str, asyncio.Future[bus.Message]] = field(default_factory=dict)
+    """What it was asked and has not answered yet: each question once, so that nothing piles up before a stuck one."""
 
 
 class Links:
@@ -32,19 +36,20 @@ class Links:
 
     def __init__(self, workers: int) -> None:
         """Prepare for so many workers."""
-        self._workers = workers
+        self.workers = workers
         self._links: set[_Link] = set()
         self._snapshot = b""
         self.serial = 0
         """Counts inventories; a worker reports the one it serves."""
         self.reports: dict[int, dict[str, Any]] = {}
         """Worker index → its latest report; at most as many as there are workers."""
+        self.tally = Tally()
 
     @property
     def in_step(self) -> bool:
         """Whether an inventory exists and every worker is there and serves the latest one."""
         serials = [report["serial"] for report in self.reports.values()]
-        return self.serial > 0 and serials == [self.serial] * self._workers
+        return self.serial > 0 and serials == [self.serial] * self.workers
 
     def publish(self, inventory: Inventory) -> None:
         """Send an inventory to all workers, and to every later one."""
@@ -57,6 +62,20 @@ class Links:
         if link.served == link.sent < self.serial and self._snapshot:
             link.sent = self.serial
             link.writer.write(self._snapshot)
+
+    async def ask(self, question: Literal["report", "connections"]) -> list[bus.Message]:
+        """What the workers answer, those that do so in time."""
+        answers = [self._ask(link, question) for link in self._links]
+        if answers:
+            await asyncio.wait(answers, timeout=ANSWER_SECONDS)
+        return [answer.result() for answer in answers if answer.done() and not answer.cancelled()]
+
+    @staticmethod
+    def _ask(link: _Link, question: str) -> asyncio.Future[bus.Message]:
+        if question not in link.asked:
+            link.asked[question] = asyncio.get_running_loop().create_future()
+            link.writer.write(bus.encode({"ask": question}))
+        return link.asked[question]
 
     async def close(self) -> None:
         """Cut all links, and wait until each has seen its end."""
@@ -74,13 +93,21 @@ class Links:
         try:
             while True:
                 self._bring_up(link)
-                report = await bus.receive(reader)
-                link.served = int(report["serial"])
-                self.reports[int(report["index"])] = report
+                message = await bus.receive(reader)
+                answers = message.pop("answers", None)
+                if answers != "connections":
+                    report = message
+                    link.served = int(report["serial"])
+                    self.reports[int(report["index"])] = report
+                    self.tally.update(report)
+                if (waiting := link.asked.pop(str(answers), None)) is not None:
+                    waiting.set_result(message)
         except (OSError, EOFError, ValueError, KeyError, TypeError):
             pass
         finally:
             self._links.discard(link)
+            for waiting in link.asked.values():
+                waiting.cancel()
             for index in [index for index, latest in self.reports.items() if latest is report]:
                 del self.reports[index]  # unless its successor has reported already
             with contextlib.suppress(OSError):

@@ -141,13 +141,13 @@ class DialerSockets:
     def _receive(self) -> None:
         assert self._link is not None
         try:
-            message, descriptors, _, _ = socket.recv_fds(
+            message, descriptors, flags, _ = socket.recv_fds(
                 self._link, 16, dialer.MAX_DESCRIPTORS, flags=socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return
         except OSError:
-            message, descriptors = b"", []
+            message, descriptors, flags = b"", [], 0
         kind = message[:1]
         if kind not in dialer.KINDS or len(message) != 2:
             for descriptor in descriptors:
@@ -159,8 +159,8 @@ class DialerSockets:
         for descriptor in descriptors:
             # Family, type and protocol are given, which spares three system calls per socket.
             self._ready[kind].append(socket.socket(family, style, 0, fileno=descriptor))
-        if not descriptors and message[1]:
-            self._fail(kind, message[1])
+        if not descriptors and (message[1] or flags & socket.MSG_CTRUNC):  # cut off: we have no room for descriptors
+            self._fail(kind, message[1] or errno.EMFILE)
         self._wake(kind)
 
     def _fail(self, kind: bytes, code: int) -> None:

@@ -24,16 +24,17 @@ from dconnect.agent.lent import Lent, borrow
 from dconnect.agent.log import LogBuffer
 from dconnect.agent.names import Names, not_informed
 from dconnect.agent.ownnet import OwnNetwork, own_network
+from dconnect.agent.sessions import Sessions
 from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.backoff import backoff
 from dconnect.core.config import FRONT_DOOR_PORT
-from dconnect.core.events import Session
 from dconnect.core.inventory import Inventory
 from dconnect.core.limits import (
+    CONNECTIONS_TOLD,
     FDS_PER_CLIENT,
     FIRST_INVENTORY_SECONDS,
     MAX_CLIENTS_PER_WORKER,
-    REFUSALS_TOLD_PER_SECOND,
+    SESSION_TEXT_CHARS,
 )
 from dconnect.core.rules import Rules
 from dconnect.dns import DnsServer, Resolver, Zone, build
@@ -48,55 +49,6 @@ _RESERVED_DESCRIPTORS = 512
 """Not for clients: pooled sockets, DNS over TCP, idle upstreams."""
 
 log = structlog.get_logger()
-
-
-@dataclasses.dataclass
-class Counters:
-    """What this worker has done."""
-
-    open: int = 0
-    accepted: int = 0
-    refused: int = 0
-    failed: int = 0
-    outcomes: dict[str, int] = dataclasses.field(default_factory=dict)
-
-
-class Sessions:
-    """The front door's ``Observer``: counts, and tells one line per session."""
-
-    def __init__(self, log: LogBuffer) -> None:
-        self.counters = Counters()
-        self._log = log
-        self._second = 0
-        self._told = 0
-        """Refusals that were logged in this second."""
-
-    def opened(self) -> None:
-        self.counters.open += 1
-        self.counters.accepted += 1
-
-    def closed(self) -> None:
-        self.counters.open -= 1
-
-    def refused_by_source(self, peer: str) -> None:
-        self.counters.refused += 1
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._told = second, 0
-        self._told += 1
-        if self._told <= REFUSALS_TOLD_PER_SECOND:
-            log.warning("connection refused: only the host may use the front door, not a container", peer=peer)
-
-    def ended(self, session: Session) -> None:
-        outcome, counters = session.outcome, self.counters
-        if outcome in ("idle", "open"):
-            return  # nothing was asked
-        counters.outcomes[outcome] = counters.outcomes.get(outcome, 0) + 1
-        seconds = round(time.monotonic() - session.started, 4)
-        level = "info" if outcome == "ok" else "warning"
-        counters.failed += outcome != "ok"
-        # Not by way of structlog: at thousands of connections a second its pipeline is felt.
-        self._log.put({"event": "session", "level": level, **session.told(), "seconds": seconds})
 
 
 class Worker:
@@ -195,6 +147,9 @@ class Worker:
             while True:
                 try:
                     message = await bus.receive(reader)
+                    if "ask" in message:
+                        self._answer(str(message["ask"]), writer)
+                        continue
                     serial, inventory = int(message["serial"]), Inventory.from_json(message["inventory"])
                 except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
                     log.warning("control is away; the last inventory serves on", reason=type(error).__name__)
@@ -215,16 +170,46 @@ class Worker:
             await asyncio.sleep(_REPORT_SECONDS)
 
     def _write(self, writer: asyncio.StreamWriter) -> None:
-        counters = dataclasses.asdict(self._sessions.counters)
+        writer.write(bus.encode(self._counted()))
+
+    def _counted(self) -> bus.Message:
         dialer = not isinstance(self._sockets, DialerSockets) or self._sockets.connected
-        message = {
+        return {
+            **dataclasses.asdict(self._sessions.counters),
             "index": self._lent.index,
             "pid": os.getpid(),
             "serial": self._serial,
             "dialer": dialer,
             "dns": dataclasses.asdict(self._resolver.counters),
         }
-        writer.write(bus.encode(counters | message))
+
+    def _answer(self, ask: str, writer: asyncio.StreamWriter) -> None:
+        """Answer what control asks on behalf of a person: nothing of this is done for nobody."""
+        if ask == "report":
+            report = self._counted()
+            report["open_bytes_up"], report["open_bytes_down"] = self._door.bytes_moved()
+        else:
+            report = {"index": self._lent.index, "total": self._sessions.counters.open, "connections": self._open()}
+        writer.write(bus.encode(report | {"answers": ask}))
+
+    def _open(self) -> list[dict[str, str | int | float]]:
+        """The newest connections, newest first."""
+        now = time.monotonic()
+        found = sorted(self._door.connections(CONNECTIONS_TOLD), key=lambda each: each[0].started, reverse=True)
+        return [
+            {
+                "peer": session.peer,
+                "front": session.front,
+                "target": session.target[:SESSION_TEXT_CHARS],
+                "address": session.address,
+                "state": session.outcome if session.target or session.outcome != "open" else "handshake",
+                "bytes_up": up,
+                "bytes_down": down,
+                "age_s": round(now - session.started, 3),
+                "worker": self._lent.index,
+            }
+            for session, up, down in found[:CONNECTIONS_TOLD]
+        ]
 
 
 def own_hosts(bind: str, suffixes: tuple[str, ...]) -> frozenset[str]:

@@ -14,7 +14,7 @@ import typer
 
 from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine
-from dconnect.cli import client, down, engines, names, shells, signals, state, status, summary, up
+from dconnect.cli import client, connections, down, engines, names, shells, signals, state, status, summary, up
 from dconnect.cli.output import complain, say
 from dconnect.core.config import DEFAULT_SUFFIXES, DNS_PORT, FRONT_DOOR_PORT, AgentConfig, Egress
 from dconnect.core.errors import DconnectError, Interrupted, UsageError
@@ -219,6 +219,12 @@ def down_command(
 def status_command(ctx: typer.Context, *, json_: Json = False, context: Context = None, host: Host = None) -> None:
     """Tell what runs, and how well."""
     _with_engine(ctx, context, host, lambda engine, choice: status.status(engine, choice, as_json=json_))
+
+
+@app.command("connections")
+def connections_command(ctx: typer.Context, *, json_: Json = False, context: Context = None, host: Host = None) -> None:
+    """List who is connected to what now."""
+    _with_engine(ctx, context, host, lambda engine, _: connections.connections(engine, as_json=json_))
 
 
 @app.command("dns")

@@ -42,6 +42,7 @@ def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tup
         ("dialer", str(body["dialer"]["state"])),
         ("inventory", f"{inventory['containers']} containers on {inventory['networks']} networks{_age(inventory)}"),
     ]
+    rows.append(("connections", f"{sum(worker['open'] for worker in body['workers'])} open"))
     for worker in body["workers"]:
         counts = f"{worker['open']} open, {worker['accepted']} accepted, {worker['failed']} failed"
         rows.append(("worker", f"pid {worker['pid']}: {counts}"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from dconnect.core.limits import SESSION_TEXT_CHARS
+
 Front = Literal["socks5", "socks4", "connect", "http", "none"]
 
 
@@ -21,7 +23,8 @@ class Session:
     address: str = ""
     """The address that was dialed last."""
     outcome: str = "open"
-    """``ok``, a Failure's name in lower case, or what the client did wrong."""
+    """While it lives: ``open``, ``idle`` (nothing is asked: the next HTTP request may come) or ``relaying``.
+    At its end: ``ok``, a Failure's name in lower case, or what the client did wrong (``docs/log.md`` lists them)."""
     detail: str = ""
     """One sentence for a person; empty when all went well."""
     status: int = 0
@@ -31,13 +34,25 @@ class Session:
     bytes_down: int = 0
     started: float = 0.0
     """Monotonic seconds."""
+    connect: float = 0.0
+    """Seconds from the whole request to the connected socket: name, policy, connect; 0 when that was not reached."""
 
     def told(self) -> dict[str, str | int]:
-        """What is known of it, for the log: the fields that are not empty, without ``started``."""
-        return {name: value for name in _TOLD if (value := getattr(self, name)) != ""}
+        """What is known of it, for the log: the fields that are not empty, without the times."""
+        told: dict[str, str | int] = {"peer": self.peer, "front": self.front}
+        if self.target:
+            told["target"] = _bounded(self.target)
+        if self.address:
+            told["address"] = self.address
+        told["outcome"] = self.outcome
+        if self.detail:
+            told["detail"] = _bounded(self.detail)
+        told["status"], told["bytes_up"], told["bytes_down"] = self.status, self.bytes_up, self.bytes_down
+        return told
 
 
-_TOLD = tuple(name for name in Session.__slots__ if name != "started")
+def _bounded(text: str) -> str:
+    return text if len(text) <= SESSION_TEXT_CHARS else f"{text[:SESSION_TEXT_CHARS]}…"
 
 
 class Observer(Protocol):
@@ -54,3 +69,9 @@ class Observer(Protocol):
 
     def refused_by_source(self, peer: str) -> None:
         """A connection from a forbidden source (a container) was closed unread."""
+
+    def paused(self, reason: str) -> None:
+        """Accepting pauses again and again from now on; the words say what is short."""
+
+    def resumed(self) -> None:
+        """Accepting has gone on for a while."""

@@ -58,7 +58,26 @@ BODY_BUFFER_BYTES = 256 * 1024
 """One read of an HTTP body; larger buys nothing measurable."""
 
 MAX_CLIENTS_PER_WORKER = 16_384
-"""Beyond it accepting pauses and the kernel's backlog holds them. About 3 KiB of memory each."""
+"""Beyond it whoever has not said what it wants is given up; when all have, accepting pauses and the kernel's backlog
+holds the others. About 3 KiB of memory each."""
+
+GUESTS_PER_SEARCH = 64
+"""Clients looked at for one to give up, for each that comes: few are busy as long as they are no relay."""
+
+CONNECTIONS_TOLD = 1000
+"""Open connections told to a person, by each worker and by all together: about 200 KiB, made in 3 ms."""
+
+ANSWER_SECONDS = 1.0
+"""Wait for what a worker is asked; one that is that busy is left out, and the answer says so."""
+
+PAUSE_SECONDS = 0.1
+"""How long accepting pauses when a worker is full or has no descriptors left: siblings take what waits meanwhile."""
+
+RELIEVED_SECONDS = 5.0
+"""Accepting without a pause for so long counts as relief: at the edge both would be logged for every client."""
+
+SESSION_TEXT_CHARS = 512
+"""Of a target or a detail in the log: a host name has 255 characters, a path what a client likes."""
 
 MAX_RULES = 256
 """``--allow`` and ``--deny`` together; each is tried for every address that is no container's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -104,10 +105,16 @@ class Dial:
         self._own_ports = own_ports
 
     async def __call__(self, target: Target, session: Session) -> Channel:
-        """Connect to a destination; ``session`` learns the address.
+        """Connect to a destination; ``session`` learns the address and how long it took.
 
         Raises: DialError with the true reason.
         """
+        begun = time.monotonic()
+        channel = await self._reach(target, session)
+        session.connect = time.monotonic() - begun
+        return channel
+
+    async def _reach(self, target: Target, session: Session) -> Channel:
         addresses = await self._addresses(target)
         if isinstance(addresses, OwnService):
             if target.port not in self._own_ports:
@@ -131,8 +138,8 @@ class Dial:
         Raises: DialError NOT_READY while control restarts.
         """
         session.address = "the agent"
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             return await connect(self._poller, sock, self._own_service)
         except OSError as error:
             raise DialError(Failure.NOT_READY, "The agent's control process is restarting; try again.") from error

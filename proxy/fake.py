@@ -9,7 +9,9 @@ from dconnect.core.address import IPAddress
 from dconnect.core.errors import DialError
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
+from dconnect.core.limits import PIPE_BYTES
 from dconnect.proxy.dial import OwnService
+from dconnect.proxy.relay.pipes import Conduit, PipePool
 
 
 class FakeResolve:
@@ -40,12 +42,36 @@ class FakeSockets:
         return address in self.local
 
 
+class Endless:
+    """A conduit between the busiest peers there can be: always full, always taken."""
+
+    slots = 1
+
+    def fill(self, fd: int, *, urgent: bool = False) -> int:  # noqa: ARG002 - nothing is read
+        return PIPE_BYTES
+
+    def drain(self, fd: int, count: int) -> int:  # noqa: ARG002 - nothing is written
+        return count
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class EndlessPool(PipePool):
+    """Lends endless conduits."""
+
+    def borrow(self) -> Conduit:
+        return Endless()
+
+
 class Recorder:
     """An Observer that keeps what it is told."""
 
     def __init__(self) -> None:
         self.sessions: list[Session] = []
         self.refusals: list[str] = []
+        self.pauses: list[str] = []
+        """What was short, and "" for each time that it was so no more."""
         self.open = 0
 
     def opened(self) -> None:
@@ -59,3 +85,9 @@ class Recorder:
 
     def refused_by_source(self, peer: str) -> None:
         self.refusals.append(peer)
+
+    def paused(self, reason: str) -> None:
+        self.pauses.append(reason)
+
+    def resumed(self) -> None:
+        self.pauses.append("")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import select
 import socket
 import time
 from collections.abc import Callable
+from itertools import islice
 
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.events import Observer, Session
-from dconnect.core.limits import DRAIN_SECONDS, HANDSHAKE_SECONDS
+from dconnect.core.limits import DRAIN_SECONDS, HANDSHAKE_SECONDS, PAUSE_SECONDS, RELIEVED_SECONDS
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.fiber import Fibers
+from dconnect.proxy.guests import CROWDED, SHUTDOWN, Guests
 from dconnect.proxy.http import serve_http
 from dconnect.proxy.poller import Channel, Poller
 from dconnect.proxy.relay import PipePool, Relay
@@ -21,11 +24,15 @@ from dconnect.proxy.socks import refuse_socks4, serve_socks5
 from dconnect.proxy.stream import Gone, Stream
 from dconnect.proxy.wire.sniff import Protocol, sniff
 
-_PAUSE_SECONDS = 0.1
-"""How long accepting pauses when the process has no descriptors left."""
-
+_SHORTAGES = {
+    errno.EMFILE: "the process has no descriptors left",
+    errno.ENFILE: "the machine has no descriptors left",
+    errno.ENOBUFS: "the machine has no memory left for sockets",
+    errno.ENOMEM: "the machine has no memory left for sockets",
+    errno.ENOSPC: "the machine watches no further sockets (fs.epoll.max_user_watches)",
+}
 _TLS_HANDSHAKE = 0x16
-_CUT = {errno.EPIPE: "reset", errno.ECONNRESET: "reset", errno.ETIMEDOUT: "timeout", errno.ESHUTDOWN: "stopped"}
+_CUT = {errno.EPIPE: "reset", errno.ECONNRESET: "reset", errno.ETIMEDOUT: "vanished", errno.ESHUTDOWN: SHUTDOWN}
 
 
 class FrontDoor:
@@ -65,8 +72,14 @@ class FrontDoor:
         self._max_clients = max_clients
         self._pipes = PipePool()
         self._fibers = Fibers(poller.loop)
-        self._relays: set[Relay] = set()
+        self._relays: dict[Relay, Session] = {}
+        self._guests = Guests()
         self._clients = 0
+        """Relays, guests, and for a moment whoever was given up."""
+        self._backlog = select.poll()
+        self._backlog.register(listener, select.POLLIN)
+        self._relief: asyncio.TimerHandle | None = None
+        """Set while accepting pauses now and then."""
         self._listening = False
         self._draining = False
         self._empty = asyncio.Event()
@@ -82,17 +95,39 @@ class FrontDoor:
         self._poller.loop.remove_reader(self._listener)
         self._listening = False
 
+    def _rest(self, shortage: str) -> None:
+        """Leave clients in the backlog for a moment, where siblings may take them; told once, not each time."""
+        self._pause()
+        self._poller.loop.call_later(PAUSE_SECONDS, self.start)
+        if self._relief is None:
+            self._observer.paused(shortage)
+        else:
+            self._relief.cancel()
+        self._relief = self._poller.loop.call_later(RELIEVED_SECONDS, self._relieved)
+
+    def _relieved(self) -> None:
+        self._relief = None
+        self._observer.resumed()
+
     async def drain(self) -> None:
-        """Take no more clients, give the present ones DRAIN_SECONDS, then cut them."""
+        """Take no more clients, give the present ones DRAIN_SECONDS, then cut them.
+
+        Idle ones are let go at once; whoever comes stays in the backlog, for a sibling or a successor.
+        """
         self._draining = True
         self._pause()
+        for guest in tuple(self._guests):
+            self._guests.dismiss_if_idle(guest)
         if self._clients:
             self._empty.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), DRAIN_SECONDS)
+        self._guests.stop()
         await self._fibers.cancel()
         for relay in tuple(self._relays):
             relay.abort()
+        if self._relief is not None:
+            self._relief.cancel()
         self._pipes.close()
 
     def _accept(self) -> None:
@@ -101,37 +136,63 @@ class FrontDoor:
         Taking more at once, one worker holds all clients of a burst while another idles: 13 to 18 % of the rate.
         """
         if self._clients >= self._max_clients:
-            self._pause()  # _gone starts again
-            return
+            if not self._backlog.poll(0):
+                return  # full, but a sibling has taken it
+            if not self._guests.give_up_one():
+                self._rest("the worker has all the clients that its descriptors allow")
+                return
         try:
             fd, address = self._accept_fd()
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                self._pause()
-                self._poller.loop.call_later(_PAUSE_SECONDS, self.start)
-            return  # else the client gave up while it was queued
+            if error.errno in _SHORTAGES and not (error.errno == errno.EMFILE and self._guests.give_up_one()):
+                self._rest(_SHORTAGES[error.errno])
+            return  # else there is room now, or the client gave up while it was queued
         sock = socket.socket(self._family, socket.SOCK_STREAM, 0, fd)
         if not self._admits(address[0]):
             sock.close()
             self._observer.refused_by_source(address[0])
             return
         sock.setblocking(False)
+        try:
+            channel = Channel(self._poller, sock)
+        except OSError as error:
+            sock.close()
+            self._rest(_SHORTAGES.get(error.errno or 0, str(error)))
+            return
+        channel.dry = False  # the first bytes came along
         self._clients += 1
         self._observer.opened()
+        client = Stream(channel)
         session = Session(f"{address[0]}:{address[1]}", started=time.monotonic())
-        channel = Channel(self._poller, sock)
-        channel.dry = False  # the first bytes came along
-        self._fibers.start(self._serve(Stream(channel), session))
+        self._guests[client] = session
+        self._fibers.start(self._serve(client, session))
 
     def _gone(self) -> None:
         self._clients -= 1
         self._observer.closed()
         if not self._clients:
             self._empty.set()
-        if not self._listening and self._clients == self._max_clients - 1:
+        if not self._listening and self._clients < self._max_clients:
             self.start()
+
+    def connections(self, most: int) -> list[tuple[Session, int, int]]:
+        """Open sessions with their bytes up and down so far: the newest relays and the newest others, so many each."""
+        found = [
+            (session, session.bytes_up, session.bytes_down) for session in islice(reversed(self._guests.values()), most)
+        ]
+        for relay, session in islice(reversed(self._relays.items()), most):
+            up, down = relay.moved
+            found.append((session, session.bytes_up + up, session.bytes_down + down))
+        return found
+
+    def bytes_moved(self) -> tuple[int, int]:
+        """Bytes up and down so far of all sessions that are open now."""
+        up = sum(session.bytes_up for session in (*self._guests.values(), *self._relays.values()))
+        down = sum(session.bytes_down for session in (*self._guests.values(), *self._relays.values()))
+        moved = [relay.moved for relay in self._relays]
+        return up + sum(up for up, _ in moved), down + sum(down for _, down in moved)
 
     async def _serve(self, client: Stream, session: Session) -> None:
         client.peer = session.peer
@@ -143,7 +204,7 @@ class FrontDoor:
         except TimeoutError:
             silent = session.front == "none"
             what = "connected and said nothing" if silent else "did not finish its request in time"
-            session.outcome, session.detail = "timeout", f"The client {what}."
+            session.outcome, session.detail = "silent", f"The client {what}."
             self.ended(session)
         except MalformedMessage as error:
             session.outcome, session.detail = "malformed", str(error)
@@ -152,7 +213,16 @@ class FrontDoor:
             if session.outcome == "open":
                 session.outcome, session.detail = "gone", "The client left during its handshake."
                 self.ended(session)
+            elif session.outcome == CROWDED:
+                self.ended(session)
+        except asyncio.CancelledError:  # the agent stops
+            if not client.relayed:
+                client.channel.reset()  # what is cut short must not look finished
+            if session.outcome == SHUTDOWN and session.front in ("none", "socks5", "socks4"):
+                self.ended(session)  # HTTP's was told where its requests are
+            raise
         finally:
+            self._guests.pop(client, None)
             if not client.relayed:
                 client.close()
                 self._gone()
@@ -174,7 +244,11 @@ class FrontDoor:
             self.ended(session)
 
     def session(self, client: Stream) -> Session:
-        return Session(client.peer, started=time.monotonic())
+        session = Session(client.peer, started=time.monotonic())
+        self._guests[client] = session
+        if self._draining:  # once it waits for its next request it is idle, and may go
+            self._poller.loop.call_soon(self._guests.dismiss_if_idle, client)
+        return session
 
     def ended(self, session: Session) -> None:
         self._observer.ended(session)
@@ -191,10 +265,10 @@ class FrontDoor:
             if error is not None:
                 session.detail = f"One side cut the connection ({error.strerror})."
             if relay is not None:
-                self._relays.discard(relay)
+                self._relays.pop(relay, None)
             self._observer.ended(session)
             self._gone()
 
         relay = Relay(self._poller, self._pipes, client.channel, upstream, on_end)
         if session.outcome == "relaying":
-            self._relays.add(relay)
+            self._relays[relay] = session

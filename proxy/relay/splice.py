@@ -76,6 +76,11 @@ class Relay:
         if not upstream.dry:
             self._pump(self._down, HANGUP)
 
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes up and down so far."""
+        return self._up.moved, self._down.moved
+
     def abort(self) -> None:
         """Cut both sides (the agent is going down)."""
         self._end(OSError(errno.ESHUTDOWN, "the agent stopped"))

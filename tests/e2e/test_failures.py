@@ -124,7 +124,7 @@ def test_ten_seconds_of_silence_end_the_connection(client: Client, agent: Dconne
         peer = f"{connection.getsockname()[0]}:{connection.getsockname()[1]}"
     lines = eventually(lambda: of_peer(agent, peer), 1)
     assert [(line["outcome"], line["detail"]) for line in lines] == [
-        ("timeout", "The client connected and said nothing.")
+        ("silent", "The client connected and said nothing.")
     ]
 
 

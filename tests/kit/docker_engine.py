@@ -46,6 +46,7 @@ class DockerEngine:
         self.names: list[dict[str, Any]] = []
         """What the agent tells of containers."""
         self.status: dict[str, Any] = dict(STATUS)
+        self.connections: dict[str, Any] = {"total": 0, "connections": [], "silent_workers": 0}
         """What the agent tells of itself."""
         self.log: bytes = b""
         self.requests: list[str] = []
@@ -302,6 +303,8 @@ class DockerEngine:
             )
         if path == "api/v1/status":
             return web.json_response(self.status)
+        if path == "api/v1/connections":
+            return web.json_response(self.connections)
         wanted = request.query.get("name")
         if wanted is None:
             return web.json_response({"stale": False, "containers": self.names})

@@ -86,7 +86,9 @@ class DoorThread:
         admits: Callable[[str], bool] = lambda _: True,
         egress: Egress = "allow",
         max_clients: int = 100,
+        listener: socket.socket | None = None,
     ) -> None:
+        """``listener``: another door's, to share as workers share theirs."""
         self.recorder = Recorder()
         self.errors: list[dict[str, Any]] = []
         """What the event loop's exception handler was told: must stay empty."""
@@ -94,6 +96,8 @@ class DoorThread:
         self._admits = admits
         self._policy = Policy(inventory(), egress)
         self._max_clients = max_clients
+        self.listener = listener if listener is not None else socket.create_server(("127.0.0.1", 0))
+        self._owns_listener = listener is None
         self._api_path = str(directory / "api.sock")
         self._loop = LOOPS[loop]()
         self._thread = threading.Thread(target=self._run, name="front door", daemon=True)
@@ -126,7 +130,7 @@ class DoorThread:
         self._loop.set_exception_handler(lambda _, context: self.errors.append(context))
         self._stop = asyncio.Event()
         poller = Poller()
-        with socket.create_server(("127.0.0.1", 0)) as listener:
+        with self.listener if self._owns_listener else self.listener.dup() as listener:
             listener.setblocking(False)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as the supervisor's listener has it
             self.address = listener.getsockname()

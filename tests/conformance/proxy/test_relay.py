@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import resource
 import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
 
 from dconnect.core.limits import COPY_BYTES, PIPE_BYTES
 from dconnect.proxy.relay.pipes import Buffer, Pipe, PipePool
+from kit.descriptors import no_descriptors
 from kit.door import LOOPS, PATIENCE, DoorThread, exactly, reset, rest, stuff, was_reset
 
 
@@ -33,17 +31,6 @@ def _connect(door: DoorThread) -> tuple[socket.socket, socket.socket]:
     upstream = server.accept()
     assert exactly(client, 39) == b"HTTP/1.1 200 Connection established\r\n\r\n"
     return client, upstream
-
-
-@contextmanager
-def _no_pipes() -> Iterator[None]:
-    """No descriptor may be opened in here, so no pipe can be made."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(params=list(LOOPS))
@@ -193,7 +180,7 @@ def test_thirty_megabytes_each_way_at_once_arrive_intact(tunnel: tuple[socket.so
 
 def test_without_pipes_all_bytes_arrive_by_copying(door: DoorThread) -> None:
     client, upstream = _socks(door)
-    with _no_pipes():
+    with no_descriptors():
         door.call(partial(_forget_pipes, door))
         _both_ways(client, upstream)
 
@@ -211,7 +198,7 @@ def test_a_side_that_does_not_read_stops_the_other(door: DoorThread) -> None:
 
 def test_a_pool_gives_buffers_when_no_descriptor_is_left_and_keeps_no_buffer() -> None:
     pool = PipePool()
-    with _no_pipes():
+    with no_descriptors():
         conduit = pool.borrow()
     assert isinstance(conduit, Buffer)
     pool.give_back(conduit)

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from dconnect.agent import bus
+import pytest
+
+from dconnect.agent import bus, links
 from dconnect.agent.links import Links
 from dconnect.core.inventory import Container, Inventory
 
@@ -25,8 +28,15 @@ class Worker:
     async def told(self) -> int:
         return int((await bus.receive(self._reader))["serial"])
 
+    async def asked(self) -> str:
+        return str((await bus.receive(self._reader))["ask"])
+
+    def answer(self, question: str, **others: Any) -> None:
+        message = {"index": self._index, "pid": 100 + self._index, "answers": question}
+        self._writer.write(bus.encode(message | others))
+
     def report(self, serial: int) -> None:
-        self._writer.write(bus.encode({"index": self._index, "serial": serial}))
+        self._writer.write(bus.encode({"index": self._index, "pid": 100 + self._index, "serial": serial}))
 
     async def leave(self) -> None:
         self._writer.close()
@@ -144,6 +154,52 @@ def test_the_end_of_a_workers_predecessor_does_not_hide_it(tmp_path: Path) -> No
             third.report(-1)
             await made.until(lambda links: 1 in links.reports)
             assert 0 in made.links.reports
+
+    asyncio.run(scenario())
+
+
+def test_workers_are_asked_and_their_answers_are_no_reports(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with control(tmp_path, 2) as made:
+            workers = [await made.worker(index) for index in range(2)]
+            for worker in workers:
+                worker.report(0)
+            await made.until(lambda links: len(links.reports) == 2)
+            asking = asyncio.ensure_future(made.links.ask("connections"))
+            for index, worker in enumerate(workers):
+                assert await worker.asked() == "connections"
+                worker.answer("connections", total=index, connections=[])
+            assert sorted(answer["total"] for answer in await asking) == [0, 1]
+            assert all("total" not in report for report in made.links.reports.values())
+            asking = asyncio.ensure_future(made.links.ask("report"))
+            for worker in workers:
+                assert await worker.asked() == "report"
+                worker.answer("report", serial=0, accepted=5)
+            assert len(await asking) == 2
+            assert made.links.tally.total()["accepted"] == 10
+
+    asyncio.run(scenario())
+
+
+def test_a_stuck_worker_is_left_out_and_asked_once_however_often_people_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "ANSWER_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        async with control(tmp_path, 1) as made:
+            stuck = await made.worker(0)
+            stuck.report(0)
+            await made.until(lambda links: bool(links.reports))
+            for _ in range(5):
+                assert await made.links.ask("connections") == []
+            assert await stuck.asked() == "connections"
+            stuck.answer("connections", total=1, connections=[])
+            await made.until(lambda links: not any(link.asked for link in links._links))
+            asking = asyncio.ensure_future(made.links.ask("report"))
+            assert await stuck.asked() == "report", "it was asked again and again"
+            await stuck.leave()  # and who dies meanwhile answers nothing
+            assert await asking == []
 
     asyncio.run(scenario())
 

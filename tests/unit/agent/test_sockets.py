@@ -17,6 +17,7 @@ from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure
 from dconnect.core.limits import DIALER_BATCH, PROBE_BATCH
+from kit.descriptors import no_descriptors
 from kit.dialer import running_dialer
 
 LOOPBACK = ip_address("127.0.0.1")
@@ -102,6 +103,30 @@ def test_without_a_dialer_a_dial_fails_in_words(tmp_path: Path) -> None:
             with pytest.raises(DialError, match="dialer") as caught:
                 await sockets.stream(LOOPBACK)
             assert caught.value.failure is Failure.NOT_READY
+
+    asyncio.run(scenario())
+
+
+async def take(sockets: DialerSockets, count: int, taken: list[socket.socket]) -> None:
+    for _ in range(count):
+        taken.append(await sockets.stream(LOOPBACK))  # noqa: PERF401 - an error leaves what was taken
+
+
+def test_without_room_for_descriptors_a_dial_fails_in_words_at_once_and_later_ones_do_not(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with running_dialer(tmp_path):
+            async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
+                await sockets.wait_connected(DEADLINE)
+                taken: list[socket.socket] = []
+                await take(sockets, DIALER_BATCH, taken)
+                while sockets._asked:  # noqa: ASYNC110 - until what was asked for has come
+                    await asyncio.sleep(0)
+                with no_descriptors(), pytest.raises(DialError, match="Too many open files") as caught:
+                    await take(sockets, 2 * DIALER_BATCH, taken)
+                assert caught.value.failure is Failure.NOT_READY
+                taken.append(await sockets.stream(LOOPBACK))
+                for sock in taken:
+                    sock.close()
 
     asyncio.run(scenario())
 

@@ -20,7 +20,8 @@ import pytest
 from dconnect.agent import bus
 from dconnect.agent.lent import Lent
 from dconnect.agent.log import LogBuffer, Record
-from dconnect.agent.worker import Sessions, keep_apart
+from dconnect.agent.sessions import Sessions
+from dconnect.agent.worker import keep_apart
 from dconnect.core.config import AgentConfig
 from dconnect.core.events import Session
 from dconnect.core.inventory import Inventory
@@ -136,6 +137,66 @@ def test_it_reports_an_inventory_when_it_serves_it_and_not_before(stage: Stage) 
     asyncio.run(scenario())
 
 
+def test_it_tells_who_is_connected_when_it_is_asked(stage: Stage) -> None:
+    answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    ready, ask = asyncio.Event(), asyncio.Event()
+
+    async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bus.encode({"serial": 1, "inventory": Inventory().to_json()}))
+        while (await bus.receive(reader))["serial"] != 1:
+            pass
+        ready.set()
+        await ask.wait()
+        for question in ("connections", "report"):
+            writer.write(bus.encode({"ask": question}))
+            while "answers" not in (message := await bus.receive(reader)):
+                pass
+            answers.put_nowait(message)
+        writer.close()
+
+    async def scenario() -> None:
+        async with worker(stage, control):
+            await ready.wait()
+            api = await asyncio.start_unix_server(echo, stage.lent.api_path)
+            reader, writer = await asyncio.open_connection(*stage.door)
+            silent = await asyncio.open_connection(*stage.door)
+            silent[1].write(b"\x05")
+            writer.write(b"\x05\x01\x00\x05\x01\x00\x03\x0fdconnect.docker\x00\x50four")
+            assert (await reader.readexactly(16))[12:] == b"four"
+            ask.set()
+            told, report = await answers.get(), await answers.get()
+            assert (told["answers"], told["index"], told["total"]) == ("connections", 0, 2)
+            newest, oldest = told["connections"]
+            assert {each["state"] for each in (newest, oldest)} == {"handshake", "relaying"}
+            relay = newest if newest["state"] == "relaying" else oldest
+            host, port = writer.get_extra_info("sockname")
+            assert relay.pop("age_s") < DEADLINE
+            assert relay == {
+                "peer": f"{host}:{port}",
+                "front": "socks5",
+                "target": "dconnect.docker:80",
+                "address": "the agent",
+                "state": "relaying",
+                "bytes_up": 4,
+                "bytes_down": 4,
+                "worker": 0,
+            }
+            assert (report["open"], report["open_bytes_up"], report["open_bytes_down"]) == (2, 4, 4)
+            assert report["bytes_up"] == 0, "what is open has not ended"
+            for each in (writer, silent[1]):
+                each.close()
+            api.close()
+
+    asyncio.run(scenario())
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Our own service, as far as this test needs one."""
+    writer.write(await reader.read(100))
+    await reader.read()
+    writer.close()
+
+
 def test_an_inventory_that_it_cannot_serve_is_told_in_the_log_and_ends_it(stage: Stage) -> None:
     serials: list[int] = []
 
@@ -216,6 +277,7 @@ def test_a_session_is_one_line_and_one_count(outcome: str, level: str, failed: i
     sessions = Sessions(LogBuffer(write, render))
     sessions.opened()
     session = Session("10.0.0.1:5", front="socks5", target="web:80", outcome=outcome, started=time.monotonic() - 2)
+    session.connect = 0.004
     sessions.ended(session)
     sessions.closed()
     os.close(read)
@@ -224,4 +286,11 @@ def test_a_session_is_one_line_and_one_count(outcome: str, level: str, failed: i
     assert (line["event"], line["level"], line["target"], line["outcome"]) == ("session", level, "web:80", outcome)
     assert 2 <= line["seconds"] < 60
     counters = sessions.counters
-    assert (counters.open, counters.accepted, counters.failed, counters.outcomes) == (0, 1, failed, {outcome: 1})
+    assert sum(counters.connects) == 1
+    assert "connect_seconds" in line
+    assert (counters.open, counters.accepted, counters.failed, counters.sessions) == (
+        0,
+        1,
+        failed,
+        {"socks5": {outcome: 1}},
+    )

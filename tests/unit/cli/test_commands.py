@@ -85,7 +85,7 @@ def test_what_cannot_be_carried_out_as_written_ends_with_2_even_without_an_engin
     assert result.stderr
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "dns", "dns web", "env", "logs"])
+@pytest.mark.parametrize("command", ["up", "down", "status", "connections", "dns", "dns web", "env", "logs"])
 def test_no_engine_ends_with_4_and_the_reason(command: str, home: Path) -> None:
     result = dconnect("--host", f"unix://{home}/none.sock", *command.split())
     assert (result.exit_code, result.stdout) == (4, "")
@@ -173,6 +173,7 @@ def test_status_tells_each_matter_on_a_line(agent: DockerEngine) -> None:
         "strategy    engine-netns: Sockets reach.",
         "dialer      running",
         "inventory   2 containers on 3 networks, confirmed 2 s ago",
+        "connections 1 open",
         "worker      pid 7: 1 open, 20 accepted, 3 failed",
     ]
 
@@ -211,6 +212,44 @@ def test_status_json_is_json_and_nothing_else(agent: DockerEngine) -> None:
     assert result.stderr == ""
     endpoint = json.loads(result.stdout)["endpoint"]
     assert (endpoint["host"], endpoint["url"], endpoint["port"]) == ("DOCKER_HOST", agent.url, int(port_of(agent)))
+
+
+def connection(**others: Any) -> dict[str, Any]:
+    row = {"peer": "10.0.0.1:5", "front": "socks5", "target": "web:80", "address": "172.18.0.2", "state": "relaying"}
+    return {**row, "bytes_up": 78, "bytes_down": 2_500_000, "age_s": 3.7, "worker": 1, **others}
+
+
+def test_connections_are_a_row_each(agent: DockerEngine) -> None:
+    agent.connections |= {"total": 2, "connections": [connection(), connection(age_s=93784.0, worker=0)]}
+    result = dconnect("connections")
+    assert (result.exit_code, result.stderr) == (0, "")
+    common = ["10.0.0.1:5", "socks5", "web:80", "172.18.0.2", "relaying", "78", "bytes", "2.5", "MB"]
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["CLIENT", "FRONT", "TARGET", "ADDRESS", "STATE", "UP", "DOWN", "AGE", "WORKER"],
+        [*common, "3s", "1"],
+        [*common, "1d", "2h", "0"],
+    ]
+
+
+def test_connections_json_is_what_the_agent_said(agent: DockerEngine) -> None:
+    agent.connections |= {"total": 1, "connections": [connection()]}
+    result = dconnect("connections", "--json")
+    assert (json.loads(result.stdout), result.stderr) == (agent.connections, "")
+
+
+def test_what_a_client_named_cannot_steer_the_terminal(agent: DockerEngine) -> None:
+    agent.connections["connections"] = [connection(target="dconnect/\x1b[2J[red]:bed:")]
+    assert "dconnect/\N{REPLACEMENT CHARACTER}[2J[red]:bed:" in dconnect("connections").stdout
+
+
+def test_what_connections_leaves_out_is_told_on_stderr(agent: DockerEngine) -> None:
+    assert dconnect("connections").stderr == "dconnect: nobody is connected.\n"
+    agent.connections |= {"total": 5000, "connections": [connection()], "silent_workers": 1}
+    lines = dconnect("connections").stderr.splitlines()
+    assert lines == [
+        "dconnect: a worker did not answer in time; its connections are missing here.",
+        "dconnect: these are the newest 1 of 5000 connections.",
+    ]
 
 
 @pytest.mark.usefixtures("agent")
@@ -330,7 +369,7 @@ def test_down_removes_what_an_interrupted_build_left(engine: DockerEngine) -> No
 # -- pipes and signals -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["dns", "dns --json", "status", "env", "logs"])
+@pytest.mark.parametrize("command", ["dns", "dns --json", "connections --json", "status", "env", "logs"])
 def test_a_reader_that_has_what_it_wants_is_no_reason_for_a_traceback(command: str, agent: DockerEngine) -> None:
     agent.log = b"x" * 1000
     read, write = os.pipe()
