@@ -5,13 +5,15 @@ BIN := .venv/bin
 ROOMS := agent cli core dns proxy tunnel
 # Strict editable installs link file by file, so a new file (a changed folder) means a new install.
 FOLDERS := $(shell find $(ROOMS) -type d -not -name __pycache__)
+# The load generator is compiled where it is used.
+COMPILER := gcc libc6-dev
 PACKAGES := $(foreach room,$(ROOMS),-p dconnect.$(room))
 
 # Our dns/ must never shadow dnspython: the working directory stays off sys.path.
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check unit e2e bench mutants install prerequisites clean
+.PHONY: help demo test check unit e2e bench soak mutants install prerequisites clean
 
 help: ## this text
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,11 +34,16 @@ unit: install ## everything that needs no engine
 	$(BIN)/pytest tests/unit tests/conformance tests/fuzz
 
 e2e: install ## the real engine, real clients, a host that cannot route
+	sh tests/bed/prerequisites.sh $(COMPILER)
 	$(BIN)/pytest tests/e2e
 
-bench: install ## side by side with dante and microsocks; writes bench/results.json
-	sh tests/bed/prerequisites.sh gcc libc6-dev
+bench: install ## side by side with its peers, a quarter of an hour; writes bench/results.json
+	sh tests/bed/prerequisites.sh $(COMPILER)
 	$(BIN)/python tests/bench/run.py
+
+soak: install ## a million connections, crowds, aborts, fuzz: half an hour; writes soak/results.json
+	sh tests/bed/prerequisites.sh $(COMPILER)
+	$(BIN)/python tests/soak/run.py
 
 mutants: install ## plant faults, one at a time, and show which test turns red
 	$(BIN)/python tests/mutants.py

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ECHO = 'e', SINK = 'u', SOURCE = 'd' };
+enum { ECHO = 'e', POLITE = 'p', SINK = 'u', SOURCE = 'd' }; /* polite: an echo that answers FIN with FIN */
 
 /* As large as good bulk programs use, small enough for the second-level cache. */
 enum { BUFFER = 256 * 1024, EVENTS = 64 };

@@ -10,27 +10,27 @@ its own way. Each has its own container and its own published port.
 from __future__ import annotations
 
 import json
-import subprocess
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from bed import cache
 from bed.dconnect import PROXY_PORT, Dconnect
-from bed.namespace import BedError, Namespace
 from bed.session import Bed
+from bench.facts import commit
+from bench.load import Load, Way, compile_c
+from dconnect.agent.labels import AGENT_NAME, DIALER_NAME
 
 HERE = Path(__file__).parent
 NETWORK = "bench"
+TARGET = "bench-target"
 TARGET_PORT = 7000
 PEER_PORT = 1080
-DANTE_PORT, MICROSOCKS_PORT, QUIET_PORT = 1081, 1082, 1083
+DANTE_PORT, MICROSOCKS_PORT, QUIET_PORT, TINYPROXY_PORT = 1081, 1082, 1083, 1084
 """Where they are published."""
-COMPILER = ("gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra")
 # A connection-rate test must measure programs, not the supply of ports.
 SYSCTLS = {"net.ipv4.tcp_tw_reuse": "1", "net.ipv4.ip_local_port_range": "1024 65535"}
-_PEERS = ("dante-server", "microsocks")
+_PEERS = ("dante-server", "microsocks", "tinyproxy-bin")
 _VERSIONS = "./versions"
 # Debian's packages only unpacked: no users, and versions that dpkg has not noted.
 _PEERS_HOOK = (
@@ -39,51 +39,41 @@ _PEERS_HOOK = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How the load generator reaches the target."""
-
-    namespace: Namespace
-    """Where it runs."""
-    via: str
-    """Its first argument: socks5, http or direct."""
-    address: str
-    port: int
-
-
 class Site:
     """The target and the load generator; programs are started on demand."""
 
     def __init__(self, bed: Bed) -> None:
         self.bed = bed
-        self.load = bed.root / "load"
         server = bed.root / "server"
-        _compile("load.c", self.load)
-        _compile("server.c", server, "-static")
+        compile_c("server.c", server, "-static")
         for namespace in (bed.host, bed.engine_netns):
             for name, value in SYSCTLS.items():
                 path = f"/proc/sys/{name.replace('.', '/')}"
                 namespace.run(["tee", path], stdin=value, check=True)
         bed.docker("network", "create", NETWORK)
         bed.docker("import", "-", "bench/target", stdin=cache.tar_of((server, "server")))
-        options = ["run", "--detach", f"--network={NETWORK}", "--name=bench-target"]
-        target = bed.docker(*options, "bench/target", "/server", str(TARGET_PORT))
-        bed.wait_ready(target, TARGET_PORT)
-        self.target = bed.address_of(target)
+        options = ["run", "--detach", f"--network={NETWORK}", f"--name={TARGET}"]
+        bed.wait_ready(bed.docker(*options, "bench/target", "/server", str(TARGET_PORT)), TARGET_PORT)
+        self.target = bed.address_of(TARGET)
+        self.load = Load(bed.root / "load", self.target, TARGET_PORT)
         self.versions: dict[str, str] = {}
         self._has_peers = False
 
+    def close(self) -> None:
+        """Remove the target; of use where the bed goes on."""
+        self.bed.docker("rm", "--force", TARGET)
+        self.bed.docker("network", "rm", NETWORK)
+
     def dconnect(self) -> Way:
-        self._up()
-        return Way(self.bed.host, "socks5", self.bed.address, PROXY_PORT)
+        return self._dconnect("socks5")
 
     def dconnect_http(self) -> Way:
-        self._up()
-        return Way(self.bed.host, "http", self.bed.address, PROXY_PORT)
+        return self._dconnect("http")
 
-    def _up(self) -> None:
+    def _dconnect(self, via: str) -> Way:
         Dconnect(self.bed).up()  # once more is no harm
-        self.versions["dconnect"] = _commit()
+        self.versions["dconnect"] = commit()
+        return Way(self.bed.host, via, self.bed.address, PROXY_PORT, (AGENT_NAME, DIALER_NAME))
 
     def dante(self) -> Way:
         mount = f"--volume={HERE / 'danted.conf'}:/etc/danted.conf:ro"
@@ -98,11 +88,16 @@ class Site:
         command = f"exec microsocks -p {PEER_PORT} 2>/dev/null"
         return self._peer("microsocks-quiet", QUIET_PORT, [], ["dash", "-c", command])
 
+    def tinyproxy(self) -> Way:
+        mount = f"--volume={HERE / 'tinyproxy.conf'}:/etc/tinyproxy.conf:ro"
+        command = ["tinyproxy", "-d", "-c", "/etc/tinyproxy.conf"]
+        return self._peer("tinyproxy", TINYPROXY_PORT, [mount], command, via="http")
+
     def direct(self) -> Way:
         """No proxy, from the engine's network: what the machine can do."""
         return Way(self.bed.engine_netns, "direct", "0.0.0.0", 0)
 
-    def _peer(self, name: str, port: int, options: list[str], command: list[str]) -> Way:
+    def _peer(self, name: str, port: int, options: list[str], command: list[str], via: str = "socks5") -> Way:
         if not self._has_peers:
             tar = cache.debian_tar("bench-peers", "extract", (*_PEERS, "dash"), _PEERS_HOOK)
             self.bed.docker("import", tar, "bench/peers")
@@ -114,19 +109,18 @@ class Site:
             self._has_peers = True
         sysctls = [f"--sysctl={key}={value}" for key, value in SYSCTLS.items()]
         publish = f"--publish={self.bed.address}:{port}:{PEER_PORT}"
-        words = ["run", "--detach", f"--network={NETWORK}", f"--name=bench-{name}", publish, *sysctls, *options]
+        container = f"bench-{name}"
+        words = ["run", "--detach", f"--network={NETWORK}", f"--name={container}", publish, *sysctls, *options]
         self.bed.wait_ready(self.bed.docker(*words, "bench/peers", *command), PEER_PORT)
-        return Way(self.bed.host, "socks5", self.bed.address, port)
+        return Way(self.bed.host, via, self.bed.address, port, (container,))
 
-    def measure(self, way: Way, test: str, clients: int, seconds: float) -> tuple[float, int]:
-        """One figure in the load generator's units, and how many connections failed.
-
-        Raises: BedError in the load generator's words.
-        """
-        words = [way.via, way.address, way.port, self.target, TARGET_PORT, test, clients, seconds]
-        result = way.namespace.run([self.load, *map(str, words)], check=True)
-        value, failures = result.stdout.split()
-        return float(value), int(failures)
+    def restart(self, way: Way) -> None:
+        """Start a program afresh: its memory is then what it needs, not what it once needed."""
+        self.bed.docker("restart", "--time=1", way.containers[0])
+        if way.containers[0] == AGENT_NAME:
+            Dconnect(self.bed).up()  # waits until it serves
+        else:
+            self.bed.wait_ready(way.containers[0], PEER_PORT)
 
 
 PROGRAMS: dict[str, Callable[[Site], Way]] = {
@@ -134,23 +128,11 @@ PROGRAMS: dict[str, Callable[[Site], Way]] = {
     "dante": Site.dante,
     "microsocks": Site.microsocks,
     "microsocks-quiet": Site.microsocks_quiet,
+    "tinyproxy": Site.tinyproxy,
     "dconnect-http": Site.dconnect_http,
     "direct": Site.direct,
 }
 """By the name that the command line and the results have."""
-
-
-def _compile(source: str, program: Path, *options: str) -> None:
-    words = [*COMPILER, *options, "-o", str(program), str(HERE / source)]
-    result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-    if result.returncode:
-        raise BedError(f"{source} was not compiled: {result.stderr}")
-
-
-def _commit() -> str:
-    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"]
-    result = subprocess.run(git, capture_output=True, text=True, check=False, timeout=10)
-    return result.stdout.strip() or "unknown"
 
 
 def engine_version(bed: Bed) -> str:

@@ -1,4 +1,4 @@
-"""``make bench``: dconnect beside dante and microsocks, in one run, and bench/results.json.
+"""``make bench``: dconnect beside its peers, in one run, and bench/results.json.
 
 In every round each program is measured in turn, so that whatever else the machine does meets
 all of them alike; the figures are medians over the rounds. README.md in this folder says more.
@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
-import os
 import platform
 import shutil
 import signal
-import statistics
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,135 +24,73 @@ from rich.console import Console
 from rich.table import Table
 
 from bed.namespace import BedError
+from bed.processes import Clock, total
 from bed.session import Bed, why_not
-from bench import freshness
+from bench import crowd, freshness
+from bench.facts import ROOT, machine
+from bench.figures import FIGURES, IDLE_PSS, IDLE_RSS, OURS, TESTS, Run
+from bench.load import Way
 from bench.programs import PROGRAMS, Site, engine_version
 
-RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results.json"
-OURS = "dconnect"
+RESULTS = ROOT / "bench" / "results.json"
 ROUNDS = 7
-SECONDS = 0.8
-"""Of one figure, after a fifth of a second that is not counted."""
+SECONDS = 0.7
+"""Of one test, after a fifth of a second that is not counted."""
+IDLE = 1000
+_MIB = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the table."""
-
-    name: str
-    test: str
-    clients: int
-    unit: str
-    scale: float = 1
-    peer: str = ""
-    """The program that ours is held against, if any."""
-    least: float = 0
-    """Ours divided by the peer's must be at least this."""
-
-
-BITS = 8 / 1e9
-FIGURES = (
-    Figure("1 stream up", "up", 1, "Gbit/s", BITS, "dante", 1.3),
-    Figure("1 stream down", "down", 1, "Gbit/s", BITS, "dante", 1.3),
-    Figure("8 streams up", "up", 8, "Gbit/s", BITS, "dante", 1.3),
-    Figure("8 streams down", "down", 8, "Gbit/s", BITS, "dante", 1.3),
-    Figure("16 clients", "rate", 16, "connections/s", 1, "microsocks", 1.0),
-    Figure("64 clients", "rate", 64, "connections/s", 1, "microsocks", 1.0),
-    Figure("round trip, p50", "rtt", 1, "µs"),
-)
-
-Values = dict[str, dict[str, list[float]]]
-"""By figure and program, a value for each round."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What was measured."""
-
-    values: Values
-    failures: dict[str, int]
-    """Connections that failed in the connection-rate tests, by program."""
-
-    def median(self, figure: Figure, program: str) -> float:
-        return statistics.median(self.values[figure.name][program])
-
-    def ratio(self, figure: Figure, program: str) -> float | None:
-        """Ours divided by the program's."""
-        if OURS not in self.failures or program not in self.failures:
-            return None
-        return self.median(figure, OURS) / self.median(figure, program)
-
-    def claims(self) -> list[dict[str, Any]]:
-        """What is claimed, and whether the figures bear it out."""
-        made = [(figure, self.ratio(figure, figure.peer)) for figure in FIGURES if figure.peer]
-        return [
-            {
-                "claim": f"{figure.name}: at least {figure.least} × {figure.peer}",
-                "ratio": round(ratio, 2),
-                "holds": ratio >= figure.least,
-            }
-            for figure, ratio in made
-            if ratio is not None
-        ]
-
-
-def measure(site: Site, programs: Sequence[str], rounds: int, seconds: float) -> Run:
+def measure_rounds(site: Site, ways: Mapping[str, Way], run: Run, rounds: int, seconds: float) -> None:
     """All rounds; a line for each program's turn shows how it goes."""
-    ways = {program: PROGRAMS[program](site) for program in programs}
-    run = Run({figure.name: {program: [] for program in programs} for figure in FIGURES}, dict.fromkeys(programs, 0))
+    clocks = {program: Clock(site.bed, way.containers) for program, way in ways.items()}
     for number in range(rounds):
         for program, way in ways.items():
             line = []
-            for figure in FIGURES:
-                value, failed = site.measure(way, figure.test, figure.clients, seconds)
-                run.values[figure.name][program].append(value * figure.scale)
-                run.failures[program] += failed
-                line.append(f"{value * figure.scale:9,.2f}" if figure.scale != 1 else f"{value:9,.0f}")
-            print(f"round {number + 1} of {rounds}  {program:14}{''.join(line)}", flush=True)
-    return run
+            for test in TESTS:
+                before = clocks[program].seconds()
+                reading = site.load.measure(way, test.name, test.clients, seconds)
+                cpu = clocks[program].seconds() - before
+                run.failures[program] += reading.failures
+                for figure in FIGURES:
+                    if figure.test == test and (way.containers or not figure.needs_containers):
+                        run.values[figure.name][program].append(figure.of(reading, cpu))
+                        if not figure.needs_containers:
+                            line.append(f"{run.values[figure.name][program][-1]:7,.{figure.digits}f}")
+            print(f"round {number + 1} of {rounds}  {program:17}{''.join(line)}", flush=True)
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {
-        "cpu": models[0].partition(": ")[2] if models else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "kernel": platform.release(),
-        "load_before": os.getloadavg()[0],
-    }
-
-
-def document(run: Run, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of results.json; its keys are explained in README.md."""
-    figures = {
-        figure.name: {
-            "unit": figure.unit,
-            "median": {program: round(run.median(figure, program), 2) for program in run.failures},
-            "rounds": {
-                program: [round(value, 2) for value in values] for program, values in run.values[figure.name].items()
-            },
-        }
-        for figure in FIGURES
-    }
-    return {**facts, "figures": figures, "failed_connections": run.failures, "claims": run.claims()}
+def measure_idle(site: Site, ways: Mapping[str, Way], run: Run, idle: int) -> None:
+    """What a program, freshly started, needs for 1,000 relays that rest, and how many of them were lost."""
+    seen: set[tuple[str, ...]] = set()
+    for program, way in ways.items():
+        if not way.containers or way.containers in seen:
+            continue
+        seen.add(way.containers)
+        site.restart(way)
+        site.load.measure(way, "rate", 1, 0.1)  # what a first connection loads is not counted
+        before = total(site.bed, way.containers)
+        with site.load.hold(way, "idle", idle) as held:
+            there = total(site.bed, way.containers)
+            run.failures[program] += idle - held.let_go().total
+        for figure, more in ((IDLE_RSS, there.rss - before.rss), (IDLE_PSS, there.pss - before.pss)):
+            run.values[figure.name][program].append(more / _MIB * 1000 / idle)
 
 
 def show(run: Run, console: Console) -> None:
     """The table, then what was claimed."""
-    note = "in brackets: dconnect's figure divided by this one" if OURS in run.failures else ""
+    note = f"in brackets: {OURS}'s figure divided by this one" if OURS in run.programs else ""
     table = Table(caption=note, caption_justify="left")
     table.add_column("")
     table.add_column("unit")
-    for program in run.failures:
+    for program in run.programs:
         table.add_column(program, justify="right")
     for figure in FIGURES:
         cells = []
-        for program in run.failures:
-            ratio = None if program == OURS else run.ratio(figure, program)
-            value = f"{run.median(figure, program):,.{1 if figure.scale != 1 else 0}f}"
-            cells.append(value if ratio is None else f"{value} ({ratio:.2f})")
+        for program in run.programs:
+            value = run.median(figure.name, program)
+            ratio = None if program == OURS else run.ratio(figure.name, OURS, (program,))
+            text = "–" if value is None else f"{value:,.{figure.digits}f}"
+            cells.append(text if ratio is None else f"{text} ({ratio:.2f})")
         table.add_row(figure.name, figure.unit, *cells)
     console.print(table)
     for program, failed in run.failures.items():
@@ -172,26 +108,42 @@ def bench(options: argparse.Namespace) -> None:
     facts: dict[str, Any] = {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "seconds_per_figure": options.seconds,
+        "seconds_per_test": options.seconds,
     }
+    begun = time.monotonic()
+    run = Run(options.programs)
+    seen: crowd.Crowd | None = None
     with Bed.start() as bed:
         site = Site(bed)
-        run = measure(site, options.programs, options.rounds, options.seconds)
+        ways = {program: PROGRAMS[program](site) for program in options.programs}
+        measure_rounds(site, ways, run, options.rounds, options.seconds)
         facts["versions"] = {
             "python": platform.python_version(),
             "dockerd": engine_version(bed),
             **site.versions,
         }
-        if OURS in options.programs and options.freshness:
+        if OURS in ways and options.freshness:
             print(f"names of {options.freshness} containers …", flush=True)
             found = freshness.measure(bed, options.freshness)
             facts["freshness_ms"] = {name: freshness.summary(values) for name, values in found.items()}
+        print(f"{options.idle:,} idle relays …", flush=True)
+        measure_idle(site, ways, run, options.idle)
+        if OURS in ways and options.crowd:
+            busy = max(1, options.crowd * crowd.BUSY // crowd.IDLE)
+            print(f"{options.crowd:,} idle and {busy:,} busy relays …", flush=True)
+            site.restart(ways[OURS])
+            seen = crowd.measure(site, ways[OURS], idle=options.crowd, busy=busy, seconds=options.crowd_seconds)
+            facts["crowd"] = seen.to_json()
+    facts["took_s"] = round(time.monotonic() - begun)
+    document = {**facts, "figures": run.figures(), "failed_connections": run.failures, "claims": run.claims()}
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(document(run, facts), indent=1, ensure_ascii=False) + "\n")
-    console = Console(width=max(120, shutil.get_terminal_size().columns))
+    options.output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    console = Console(width=max(160, shutil.get_terminal_size().columns))
     show(run, console)
     for name, values in facts.get("freshness_ms", {}).items():
         console.print(f"{name}, ms: " + "  ".join(f"{key} {value}" for key, value in values.items()))
+    if seen:
+        console.print(seen.sentence())
     console.print(f"Written to {options.output}.")
 
 
@@ -209,8 +161,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compare dconnect with its peers.")
     parser.add_argument("--programs", type=program_list, default=list(PROGRAMS), help=f"of {','.join(PROGRAMS)}")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of one figure; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of one test; default: %(default)s")
     parser.add_argument("--freshness", type=int, default=freshness.COUNT, metavar="CONTAINERS", help="0: leave it out")
+    parser.add_argument("--idle", type=int, default=IDLE, metavar="RELAYS", help="for memory; default: %(default)s")
+    parser.add_argument("--crowd", type=int, default=crowd.IDLE, metavar="RELAYS", help="idle ones; 0: leave it out")
+    parser.add_argument("--crowd-seconds", type=float, default=crowd.SECONDS, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=RESULTS, help="default: bench/results.json")
     options = parser.parse_args()
     if reason := why_not():

@@ -37,6 +37,10 @@ static int serve(int poll, int fd)
     if (role[fd] == SOURCE)
         return write(fd, buffer, sizeof buffer) >= 0 || errno == EAGAIN;
     ssize_t got = read(fd, buffer, sizeof buffer);
+    if (got == 0 && role[fd] == POLITE) {
+        struct linger none = {0};
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    }
     if (got <= 0)
         return got < 0 && errno == EAGAIN;
     if (!role[fd]) {
@@ -45,7 +49,8 @@ static int serve(int poll, int fd)
             watch(poll, EPOLL_CTL_MOD, fd, EPOLLOUT, fd);
     }
     /* Echoed messages are far smaller than a send buffer, and the client awaits each. */
-    return role[fd] != ECHO || write(fd, buffer, got) == got;
+    int echoes = role[fd] == ECHO || role[fd] == POLITE;
+    return !echoes || write(fd, buffer, got) == got;
 }
 
 int main(int count, char **words)

@@ -14,6 +14,7 @@ import pytest
 
 from bed.client import Client, receive_exactly
 from bed.dconnect import DNS_PORT, PROXY_PORT, Dconnect
+from bed.processes import processes
 from bed.scene import Scene
 from bed.session import Bed
 from bed.waiting import wait_for
@@ -26,18 +27,6 @@ ENGINE_RESTART_SECONDS = 2.0
 WORKERS = 2
 CONNECTIONS = 40
 """Enough that every worker has some."""
-
-
-def processes(bed: Bed, container: str) -> dict[str, int]:
-    """Module → PID on this machine, of one of our containers; workers are told apart by their number."""
-    found: dict[str, int] = {}
-    for line in bed.docker("top", container, "-eo", "pid,args").splitlines()[1:]:
-        pid, _, arguments = line.strip().partition(" ")
-        words = arguments.split()
-        module = words[words.index("-m") + 1] if "-m" in words else arguments
-        index = " " + arguments.rpartition(" ")[2].strip("{}") if module.endswith("worker") else ""
-        found[module.removeprefix("dconnect.") + index] = int(pid)
-    return found
 
 
 @contextlib.contextmanager

@@ -1,0 +1,154 @@
+"""What is measured, what is claimed of it, and what came out.
+
+One test of the load generator may give several figures: a bulk transfer gives a throughput and
+the processor time that it took.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.load import Reading
+
+OURS, OURS_HTTP = "dconnect", "dconnect-http"
+PEERS = ("dante", "microsocks", "microsocks-quiet", "tinyproxy")
+_GIB = 2**30
+_BITS = 8 / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One run of the load generator."""
+
+    name: str
+    """``load.c`` knows it."""
+    clients: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table."""
+
+    name: str
+    unit: str
+    test: Test | None
+    """What it comes from; None when it is measured in a way of its own."""
+    of: Callable[[Reading, float], float]
+    """From what the load generator read, and the processor seconds that the program took meanwhile."""
+    digits: int = 0
+    needs_containers: bool = False
+    """Processor time and memory are those of the program's containers; ``direct`` has none."""
+
+
+def _throughput(clients: int, way: str) -> tuple[Figure, Figure]:
+    name = f"{clients} stream{'s' * (clients > 1)} {way}"
+    test = Test(way, clients)
+    return (
+        Figure(name, "Gbit/s", test, lambda reading, _: reading.per_second * _BITS, 1),
+        Figure(f"CPU, {name}", "s/GiB", test, lambda reading, cpu: cpu / (reading.total / _GIB), 2, True),
+    )
+
+
+def _rate(clients: int) -> Figure:
+    name = f"{clients} client{'s' * (clients > 1)}"
+    return Figure(name, "connections/s", Test("rate", clients), lambda reading, _: reading.per_second)
+
+
+_BULK = [_throughput(clients, way) for clients in (1, 8, 64) for way in ("up", "down")]
+_RTT = Test("rtt", 1)
+IDLE_RSS = Figure("1,000 idle, RSS", "MiB", None, lambda *_: 0, 1, True)
+IDLE_PSS = Figure("1,000 idle, PSS", "MiB", None, lambda *_: 0, 1, True)
+FIGURES = (
+    *(throughput for throughput, _ in _BULK),
+    *map(_rate, (1, 16, 64, 256)),
+    Figure("round trip, p50", "µs", _RTT, lambda reading, _: reading.p50),
+    Figure("round trip, p99", "µs", _RTT, lambda reading, _: reading.p99),
+    *(cost for _, cost in _BULK),
+    IDLE_RSS,
+    IDLE_PSS,
+)
+TESTS = tuple(dict.fromkeys(figure.test for figure in FIGURES if figure.test))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A program's figure divided by another's (the least of several) has a bound."""
+
+    figure: str
+    others: tuple[str, ...]
+    least: float = 0.0
+    most: float = float("inf")
+    ours: str = OURS
+
+    def __str__(self) -> str:
+        bound = f"at least {self.least}" if self.least else f"at most {self.most}"
+        other = self.others[0] if len(self.others) == 1 else "the best peer"
+        return f"{self.figure}: {self.ours} {bound} × {other}"
+
+
+def _claims() -> Iterator[Claim]:
+    for name in ("1 stream up", "1 stream down", "8 streams up", "8 streams down"):
+        yield Claim(name, ("dante",), least=1.4)
+    yield Claim("1 stream up", ("direct",), least=0.55)
+    yield Claim("1 stream down", ("direct",), least=0.42)
+    for clients in (16, 64, 256):
+        yield Claim(f"{clients} clients", ("microsocks",), least=1.15)
+    yield Claim("round trip, p50", ("microsocks",), most=1.05)
+    for _, cost in _BULK:
+        yield Claim(cost.name, PEERS, most=1.0)
+    # As fast as SOCKS: rates swing, so a twentieth less is the same.
+    for name in ("1 stream up", "1 stream down", "8 streams up", "8 streams down", "16 clients", "64 clients"):
+        yield Claim(name, (OURS,), least=0.95, ours=OURS_HTTP)
+
+
+CLAIMS = tuple(_claims())
+
+
+@dataclass(slots=True)
+class Run:
+    """What was measured."""
+
+    programs: list[str]
+    values: dict[str, dict[str, list[float]]] = field(init=False)
+    """By figure and program, a value for each round."""
+    failures: dict[str, int] = field(init=False)
+    """Connections that failed, by program."""
+
+    def __post_init__(self) -> None:
+        self.values = {figure.name: {program: [] for program in self.programs} for figure in FIGURES}
+        self.failures = dict.fromkeys(self.programs, 0)
+
+    def median(self, figure: str, program: str) -> float | None:
+        """None when it was not measured."""
+        values = self.values[figure].get(program)
+        return statistics.median(values) if values else None
+
+    def ratio(self, figure: str, ours: str, others: tuple[str, ...]) -> float | None:
+        """Ours divided by the least of the others'."""
+        mine = self.median(figure, ours)
+        theirs = [value for other in others if (value := self.median(figure, other))]
+        return mine / min(theirs) if mine is not None and theirs else None
+
+    def claims(self) -> list[dict[str, Any]]:
+        """What is claimed, and whether the figures bear it out."""
+        made = [(claim, self.ratio(claim.figure, claim.ours, claim.others)) for claim in CLAIMS]
+        return [
+            {"claim": str(claim), "ratio": round(ratio, 2), "holds": claim.least <= ratio <= claim.most}
+            for claim, ratio in made
+            if ratio is not None
+        ]
+
+    def figures(self) -> dict[str, Any]:
+        """For results.json."""
+        found: dict[str, Any] = {}
+        for figure in FIGURES:
+            measured = {program: values for program, values in self.values[figure.name].items() if values}
+            found[figure.name] = {
+                "unit": figure.unit,
+                "median": {program: round(statistics.median(values), 3) for program, values in measured.items()},
+                "rounds": {program: [round(value, 3) for value in values] for program, values in measured.items()},
+            }
+        return found

@@ -1,0 +1,99 @@
+"""``make soak``: long and many, and soak/results.json. README.md in this folder says more."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for ``bed``; -P leaves it out
+
+from bed.namespace import BedError
+from bed.session import why_not
+from bench.facts import ROOT, commit, machine
+from soak import aborts, connections, crowd, fuzz, slowloris
+from soak.parts import Bound, Ground, Outcome
+
+RESULTS = ROOT / "soak" / "results.json"
+PARTS: dict[str, Callable[[Ground], Outcome]] = {
+    "fuzz": fuzz.run,
+    "connections": connections.run,
+    "aborts": aborts.run,
+    "crowd": crowd.run,
+    "slowloris": slowloris.run,
+}
+"""By the name that the command line and the results have, in the order in which they run."""
+
+
+def soak(parts: list[str], scale: float) -> dict[str, Any]:
+    """Run some parts, in a bed of their own if one of them needs it; what each found."""
+    found: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+        ground = Ground(stack, scale)
+        for name in parts:
+            print(f"{name} …", flush=True)
+            begun = time.monotonic()
+            try:
+                outcome = PARTS[name](ground)
+            except BedError as error:  # the other parts may still tell something
+                outcome = Outcome(bounds=[Bound("it can be measured", str(error), holds=False)])
+            found[name] = {"took_s": round(time.monotonic() - begun, 1), **asdict(outcome)}
+            for bound in outcome.bounds:
+                seen = f": {bound.measured}" if bound.measured else ""
+                print(f"  {'holds' if bound.holds else 'BROKEN':7}{bound.what}{seen}", flush=True)
+    return found
+
+
+def part_list(text: str) -> list[str]:
+    """The argument of ``--parts``."""
+    names = text.split(",")
+    if unknown := sorted(set(names) - set(PARTS)):
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(PARTS)}")
+    return names
+
+
+def main() -> int:
+    """The program; 1 when a bound is broken or nothing could be measured."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end the bed in order
+    parser = argparse.ArgumentParser(description="Load dconnect for long, and see that nothing stays.")
+    parser.add_argument("--parts", type=part_list, default=list(PARTS), help=f"of {','.join(PARTS)}")
+    parser.add_argument("--scale", type=float, default=1.0, help="of counts and durations; 0.01 for a try")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="default: soak/results.json")
+    options = parser.parse_args()
+    if reason := why_not():
+        print(reason, file=sys.stderr)
+        return 1
+    facts = {
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
+        "scale": options.scale,
+    }
+    begun = time.monotonic()
+    try:
+        found = soak(options.parts, options.scale)
+    except BedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    document = {**facts, "took_s": round(time.monotonic() - begun), "parts": found}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    broken = [
+        f"{name}: {bound['what']}" for name, part in found.items() for bound in part["bounds"] if not bound["holds"]
+    ]
+    print(f"Written to {options.output}. " + (f"{len(broken)} bounds are broken." if broken else "Every bound holds."))
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
