@@ -73,6 +73,7 @@ class FrontDoor:
         self._pipes = PipePool()
         self._fibers = Fibers(poller.loop)
         self._relays: dict[Relay, Session] = {}
+        self._on_relay_end = self._relay_ended  # one bound method for all of them
         self._guests = Guests()
         self._clients = 0
         """Relays, guests, and for a moment whoever was given up."""
@@ -256,19 +257,17 @@ class FrontDoor:
     def relay(self, client: Stream, upstream: Channel, session: Session) -> None:
         client.relayed = True
         session.outcome = "relaying"
-        relay: Relay | None = None
+        relay = Relay(self._poller, self._pipes, client.channel, upstream, self._on_relay_end)
+        self._relays[relay] = session
+        relay.start()
 
-        def on_end(up: int, down: int, error: OSError | None) -> None:
-            session.bytes_up += up
-            session.bytes_down += down
-            session.outcome = "ok" if error is None else _CUT.get(error.errno or 0, "cut")
-            if error is not None:
-                session.detail = f"One side cut the connection ({error.strerror})."
-            if relay is not None:
-                self._relays.pop(relay, None)
-            self._observer.ended(session)
-            self._gone()
-
-        relay = Relay(self._poller, self._pipes, client.channel, upstream, on_end)
-        if session.outcome == "relaying":
-            self._relays[relay] = session
+    def _relay_ended(self, relay: Relay, error: OSError | None) -> None:
+        session = self._relays.pop(relay)
+        up, down = relay.moved
+        session.bytes_up += up
+        session.bytes_down += down
+        session.outcome = "ok" if error is None else _CUT.get(error.errno or 0, "cut")
+        if error is not None:
+            session.detail = f"One side cut the connection ({error.strerror})."
+        self._observer.ended(session)
+        self._gone()

@@ -48,17 +48,17 @@ class Relay:
         pool: PipePool,
         client: Channel,
         upstream: Channel,
-        on_end: Callable[[int, int, OSError | None], None],
+        on_end: Callable[[Relay, OSError | None], None],
     ) -> None:
-        """Take over both sockets and start.
+        """Take over both sockets; ``start`` begins.
 
         Args:
             poller: knows both sockets already.
             pool: lends the pipes.
             client: the side whose bytes count as *up*.
             upstream: the other side.
-            on_end: called once with (bytes up, bytes down, the error that cut it or None), after
-                both sockets are closed.
+            on_end: called once with the relay and the error that cut it or None, after both sockets are closed;
+                maybe within ``start``.
         """
         self._poller = poller
         self._pool = pool
@@ -68,8 +68,12 @@ class Relay:
         self._over = False
         self._up = Direction(client, upstream)
         self._down = Direction(upstream, client)
-        poller.replace(client.fd, self._client_ready)
-        poller.replace(upstream.fd, self._upstream_ready)
+
+    def start(self) -> None:
+        """Relay from now on."""
+        client, upstream = self._client, self._upstream
+        self._poller.replace(client.fd, self._client_ready)
+        self._poller.replace(upstream.fd, self._upstream_ready)
         # Bytes or FINs that arrived during the handshake may have had their edge already.
         if not client.dry:
             self._pump(self._up, HANGUP)
@@ -196,4 +200,4 @@ class Relay:
                 side.close()
             else:
                 side.reset()
-        self._on_end(self._up.moved, self._down.moved, error)
+        self._on_end(self, error)

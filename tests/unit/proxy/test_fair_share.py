@@ -57,7 +57,8 @@ async def bytes_moved_meanwhile() -> list[int]:
             for sock in (client, upstream, user, service):
                 sock.setblocking(False)
             channels = Channel(poller, client), Channel(poller, upstream)
-            relays.append(Relay(poller, pool, *channels, lambda _up, _down, _error: None))
+            relays.append(Relay(poller, pool, *channels, lambda _relay, _error: None))
+            relays[-1].start()
             user.send(b"go")
         while not all(relay.moved[0] for relay in relays):  # noqa: ASYNC110 - a turn of the loop is what we wait for
             await asyncio.sleep(0)

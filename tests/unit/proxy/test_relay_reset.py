@@ -25,7 +25,7 @@ async def relay_one_byte_then_reset(pool: PipePool) -> OSError | None:
     (client, user), (upstream, service) = tcp_pair(), tcp_pair()
     with user, service:
         channels = Channel(poller, client), Channel(poller, upstream)
-        Relay(poller, pool, *channels, lambda _up, _down, error: ended.set_result(error))
+        Relay(poller, pool, *channels, lambda _, error: ended.set_result(error)).start()
         user.sendall(b"x")
         assert await asyncio.to_thread(service.recv, 1) == b"x"
         user.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
