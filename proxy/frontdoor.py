@@ -79,6 +79,8 @@ class FrontDoor:
         """Relays, guests, and for a moment whoever was given up."""
         self._backlog = select.poll()
         self._backlog.register(listener, select.POLLIN)
+        self._again: asyncio.TimerHandle | None = None
+        """Set while accepting pauses."""
         self._relief: asyncio.TimerHandle | None = None
         """Set while accepting pauses now and then."""
         self._listening = False
@@ -90,6 +92,9 @@ class FrontDoor:
         """Accept connections."""
         if not self._listening and not self._draining:
             self._listening = True
+            if self._again is not None:
+                self._again.cancel()
+                self._again = None
             self._poller.loop.add_reader(self._listener, self._accept)
 
     def _pause(self) -> None:
@@ -99,7 +104,7 @@ class FrontDoor:
     def _rest(self, shortage: str) -> None:
         """Leave clients in the backlog for a moment, where siblings may take them; told once, not each time."""
         self._pause()
-        self._poller.loop.call_later(PAUSE_SECONDS, self.start)
+        self._again = self._poller.loop.call_later(PAUSE_SECONDS, self.start)
         if self._relief is None:
             self._observer.paused(shortage)
         else:
@@ -127,8 +132,9 @@ class FrontDoor:
         await self._fibers.cancel()
         for relay in tuple(self._relays):
             relay.abort()
-        if self._relief is not None:
-            self._relief.cancel()
+        for timer in (self._again, self._relief):
+            if timer is not None:
+                timer.cancel()
         self._pipes.close()
 
     def _accept(self) -> None:

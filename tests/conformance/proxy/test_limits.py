@@ -124,12 +124,17 @@ def test_who_has_said_what_it_wants_is_not_given_up(tmp_path: Path) -> None:
             assert exactly(upstream, 10) == b"still here"
 
 
-def test_a_full_door_that_nobody_knocks_at_gives_nobody_up(tmp_path: Path) -> None:
+def test_a_full_door_gives_nobody_up_for_a_client_that_a_sibling_took(tmp_path: Path) -> None:
     with DoorThread(tmp_path, max_clients=LEAST) as door:
         clients = [door.client() for _ in range(LEAST)]
         for client in clients:
             client.sendall(GREETING)
             assert exactly(client, 2) == b"\x05\x00"
+
+        async def woken_for_nothing() -> None:
+            door.door._accept()
+
+        door.call(woken_for_nothing)
         door.call(_one_turn)
         assert not door.recorder.sessions
 
