@@ -192,7 +192,9 @@ def usage_of(pid: int, proc: Path = Path("/proc")) -> Usage | None:
     try:
         # pid (comm) state …: comm may have spaces and parentheses of its own.
         fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
-        descriptors = len(os.listdir(proc / str(pid) / "fd"))  # noqa: PTH208 - names are counted, not made paths
+        # From Linux 6.2 on the size tells how many there are; ten thousand names take 50 ms to read.
+        folder = proc / str(pid) / "fd"
+        descriptors = folder.stat().st_size or len(os.listdir(folder))  # noqa: PTH208 - counted, not made paths
     except OSError:
         return None
     ticks = int(fields[11]) + int(fields[12])

@@ -161,6 +161,24 @@ def test_without_descriptors_relays_go_on_and_others_are_served_afterwards(
         assert not agent.log("process died")
 
 
+# -- no limit of time -----------------------------------------------------------------------------
+
+
+def test_an_idle_connection_is_watched_by_the_kernel_on_both_sides_and_by_nobody_else(
+    bed: Bed, scene: Scene, client: Client
+) -> None:
+    relay, reply = client.socks("plain", 7)
+    assert reply.code == 0
+    port = relay.getsockname()[1]
+    inside = f"/proc/{bed.inspect('dconnect')['State']['Pid']}/ns/net"
+    ss = ["ss", "-tnoH", "state", "established"]
+    front = bed.host.run(["nsenter", f"--net={inside}", *ss, f"( dport = :{port} )"], check=True)
+    back = bed.engine_netns.run([*ss, f"( dst {bed.address_of(scene.plain)} and dport = :7 )"], check=True)
+    for table in (front.stdout, back.stdout):
+        assert table.count("timer:(keepalive,") == 1, table
+    relay.close()
+
+
 # -- the end of an agent -------------------------------------------------------------------------
 
 

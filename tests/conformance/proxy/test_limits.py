@@ -265,7 +265,7 @@ def test_a_drain_leaves_newcomers_to_the_next(tmp_path: Path) -> None:
 # -- relays without a limit of time -------------------------------------------------------------
 
 
-def test_no_deadline_is_left_on_a_relay_and_the_kernel_watches_both_peers(tmp_path: Path) -> None:
+def test_no_deadline_is_left_on_a_relay(tmp_path: Path) -> None:
     with DoorThread(tmp_path) as door:
         _relay(door, door.server())
 

@@ -152,11 +152,18 @@ def _plain(name: str) -> str:
     return re.sub(r"(duration_seconds)_(bucket|sum|count|created)$", r"\1", name)
 
 
+def test_usage_of_this_process_is_what_the_kernel_says() -> None:
+    usage = usage_of(os.getpid())
+    assert usage is not None
+    assert usage.descriptors == len(list(Path("/proc/self/fd").iterdir())) - 1  # without the one that reads
+    assert usage.cpu_seconds <= sum(os.times()[:2]) + 0.1
+    assert 1 << 20 < usage.resident_bytes < 1 << 32
+
+
 def test_usage_is_read_past_a_name_with_parentheses(tmp_path: Path) -> None:
     folder = tmp_path / "7"
-    (folder / "fd").mkdir(parents=True)
-    for number in range(3):
-        (folder / "fd" / str(number)).touch()
+    folder.mkdir()
+    (folder / "fd").write_bytes(b"***")  # as large as the directory says to be
     rest: list[Any] = ["S", *[0] * 10, 150, 50, *[0] * 8, 2, 0]
     (folder / "stat").write_text(f"7 (a) b (c) {' '.join(map(str, rest))}\n")
     usage = usage_of(7, tmp_path)

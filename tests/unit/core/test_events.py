@@ -8,6 +8,7 @@ from pathlib import Path
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
 from dconnect.core.limits import SESSION_TEXT_CHARS
+from dconnect.proxy import frontdoor
 
 DOCS = (Path(__file__).resolve().parents[3] / "docs" / "log.md").read_text()
 
@@ -36,3 +37,14 @@ def test_every_field_and_every_reason_is_documented() -> None:
     told = Session("x", target="y", address="z", detail="w").told()
     assert {*told, "seconds", "connect_seconds"} <= documented
     assert {failure.name.lower() for failure in Failure} <= documented
+    proxy = Path(str(frontdoor.__file__)).parent
+    literal = re.compile(
+        r'(?:outcome(?:, \w+\.detail)? = |^[A-Z]+ = |errno\.\w+: )"([a-z]+(?: [a-z]+)?)"', re.MULTILINE
+    )
+    given = {outcome for file in proxy.glob("*.py") for outcome in literal.findall(file.read_text())}
+    assert len(given) > 10
+    assert {outcome for outcome in given if f"`{outcome}`" not in DOCS} == {
+        "open",
+        "idle",
+        "relaying",
+    }  # while it lives
