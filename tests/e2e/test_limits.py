@@ -168,15 +168,18 @@ def test_an_idle_connection_is_watched_by_the_kernel_on_both_sides_and_by_nobody
     bed: Bed, scene: Scene, client: Client
 ) -> None:
     relay, reply = client.socks("plain", 7)
-    assert reply.code == 0
-    port = relay.getsockname()[1]
-    inside = f"/proc/{bed.inspect('dconnect')['State']['Pid']}/ns/net"
-    ss = ["ss", "-tnoH", "state", "established"]
-    front = bed.host.run(["nsenter", f"--net={inside}", *ss, f"( dport = :{port} )"], check=True)
-    back = bed.engine_netns.run([*ss, f"( dst {bed.address_of(scene.plain)} and dport = :7 )"], check=True)
-    for table in (front.stdout, back.stdout):
-        assert table.count("timer:(keepalive,") == 1, table
-    relay.close()
+    with relay:
+        assert reply.code == 0
+        inside = f"/proc/{bed.inspect('dconnect')['State']['Pid']}/ns/net"
+        ss = ["ss", "-tnoH", "state", "established"]
+        front = ["nsenter", f"--net={inside}", *ss, f"( dport = :{relay.getsockname()[1]} )"]
+        back = [*ss, f"( dst {bed.address_of(scene.plain)} and dport = :7 )"]
+
+        def watched() -> bool:  # once all that was sent is acknowledged
+            tables = [bed.engine_netns.run(words, check=True).stdout for words in (front, back)]
+            return [table.count("timer:(keepalive,") for table in tables] == [1, 1]
+
+        wait_for("the kernel watches both", watched, 5)
 
 
 # -- the end of an agent -------------------------------------------------------------------------
