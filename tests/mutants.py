@@ -18,6 +18,10 @@ class Mutant:
     tests: str
 
 
+HTTP = " ".join(
+    f"tests/conformance/proxy/test_http_{part}.py" for part in ("exchanges", "leaving", "messages", "targets")
+)
+
 MUTANTS = (
     Mutant(
         "agent/supervisor.py",
@@ -127,7 +131,7 @@ MUTANTS = (
     Mutant("proxy/policy.py", "if len(self._known) < KNOWN_PEERS:", "if True:", "tests/unit/proxy/test_policy.py"),
     Mutant("proxy/wire/socks5.py", "len(buffer) < end + 2", "len(buffer) < end", "tests/unit/proxy/test_socks5.py"),
     Mutant("proxy/wire/socks5.py", "IPV4 if address.version == 4 else IPV6", "IPV4", "tests/unit/proxy/test_socks5.py"),
-    Mutant("proxy/wire/http1.py", "if head.minor == 0 or tokens", "if tokens", "tests/unit/proxy/test_http1.py"),
+    Mutant("proxy/wire/http1.py", "if head.minor == 0 or codings", "if codings", "tests/unit/proxy/test_http1.py"),
     Mutant("proxy/wire/http1.py", "if len(lengths) > 1 or not", "if not", "tests/unit/proxy/test_http1.py"),
     Mutant(
         "proxy/wire/http1.py",
@@ -210,7 +214,12 @@ MUTANTS = (
     # A handshake may come in pieces: one read is not one message.
     Mutant("proxy/wire/socks5.py", "if len(buffer) < 2 + count:", "if False:", "tests/unit/proxy/test_socks5.py"),
     Mutant("proxy/wire/http1.py", 'rb"):([^', 'rb")[ \\t]*:([^', "tests/unit/proxy/test_http1.py"),
-    Mutant("proxy/wire/http1.py", 'drop=b"host")', 'drop=b"")', "tests/conformance/proxy/test_http_proxy.py"),
+    Mutant(
+        "proxy/wire/http1.py",
+        '_end_to_end(head.fields, {b"host"})',
+        "_end_to_end(head.fields, set())",
+        HTTP,
+    ),
     Mutant("proxy/wire/http1.py", '        b"proxy-authorization",\n', "", "tests/unit/proxy/test_http1.py"),
     # Success is told after the connect, whatever its outcome.
     Mutant(
@@ -223,7 +232,7 @@ MUTANTS = (
         "proxy/http.py",
         "upstream = await door.dial(target, session)\n",
         'await client.channel.send(b"HTTP/1.1 200 OK\\r\\n\\r\\n"); upstream = await door.dial(target, session)\n',
-        "tests/conformance/proxy/test_http_proxy.py",
+        HTTP,
     ),
     # Every failure has a code of its own.
     Mutant(
@@ -236,7 +245,7 @@ MUTANTS = (
         "proxy/http.py",
         "status, sentence = error.failure.value.http_status, str(error)",
         "status, sentence = 502, str(error)",
-        "tests/conformance/proxy/test_http_proxy.py",
+        HTTP,
     ),
     # A refused method is two bytes, not a whole reply; and only what is offered is selected.
     Mutant(
@@ -268,20 +277,20 @@ MUTANTS = (
         "proxy/http.py",
         "        if client.buffer:\n            await upstream.send(client.buffer)",
         "        if client.buffer and False:\n            await upstream.send(client.buffer)",
-        "tests/conformance/proxy/test_http_proxy.py",
+        HTTP,
     ),
     Mutant(
         "proxy/http.py",
         "asked is None or asked.host not in ours",
         "asked is None",
-        "tests/conformance/proxy/test_http_proxy.py",
+        HTTP,
     ),
     # A kept connection serves only the host it was opened for, and only while the name leads there.
     Mutant(
         "proxy/upstreams.py",
         "stream = self._idle.pop(target, None)",
         "stream = self._idle.pop(next(iter(self._idle), None), None)",
-        "tests/conformance/proxy/test_http_proxy.py",
+        HTTP,
     ),
     Mutant(
         "proxy/upstreams.py",
@@ -289,18 +298,18 @@ MUTANTS = (
         "",
         "tests/unit/proxy/test_dial.py",
     ),
-    Mutant("proxy/exchange.py", " and head.method in _IDEMPOTENT", "", "tests/conformance/proxy/test_http_proxy.py"),
+    Mutant("proxy/exchange.py", " and head.method in _IDEMPOTENT", "", HTTP),
     Mutant(
         "proxy/exchange.py",
         "            client.reset()\n",
         "            client.finish()\n",
-        "tests/conformance/proxy/test_http_proxy.py",
+        HTTP,
     ),
     Mutant(
         "proxy/exchange.py",
         "            upstream.reset()  #",
         "            upstream.finish()  #",
-        "tests/conformance/proxy/test_http_proxy.py",
+        HTTP,
     ),
     Mutant("proxy/policy.py", '"0.0.0.0/8"', '"192.0.2.0/24"', "tests/unit/proxy/test_policy.py"),
     Mutant("proxy/policy.py", '"169.254.0.0/16"', '"192.0.2.0/24"', "tests/unit/proxy/test_policy.py"),
@@ -317,7 +326,7 @@ MUTANTS = (
         "            if objection and False:\n",
         "tests/unit/proxy/test_dial.py",
     ),
-    Mutant("proxy/dial.py", "first = first or error", "raise", "tests/unit/proxy/test_dial.py"),
+    Mutant("proxy/dial.py", "addresses))[:MAX_ATTEMPTS]", "addresses))[:1]", "tests/unit/proxy/test_dial.py"),
     Mutant(
         "proxy/frontdoor.py",
         "if not self._admits(address[0]):",

@@ -53,7 +53,7 @@ async def relay_to_a_side_that_has_reset(pool: PipePool) -> OSError | None:
     (client, user), (upstream, service) = tcp_pair(), tcp_pair()
     with user, service:
         channels = Channel(poller, client), Channel(poller, upstream)
-        Relay(poller, pool, *channels, lambda _up, _down, error: ended.set_result(error))
+        Relay(poller, pool, *channels, lambda _, error: ended.set_result(error)).start()
         # Both are told in one turn, in this order: bytes are in the pipe when the sink fails.
         user.sendall(b"for nobody else")
         service.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
