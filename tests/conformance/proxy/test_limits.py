@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,8 +131,14 @@ def test_a_full_door_that_nobody_knocks_at_gives_nobody_up(tmp_path: Path) -> No
         for client in clients:
             client.sendall(GREETING)
             assert exactly(client, 2) == b"\x05\x00"
+        door.call(partial(_wake_in_vain, door))
         door.call(_one_turn)
         assert not door.recorder.sessions
+
+
+async def _wake_in_vain(door: DoorThread) -> None:
+    """As when somebody knocked and a sibling was quicker."""
+    door.door._accept()
 
 
 def test_what_a_full_worker_leaves_its_sibling_takes(tmp_path: Path) -> None:
