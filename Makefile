@@ -46,7 +46,7 @@ soak: install ## a million connections, crowds, aborts, fuzz: half an hour; writ
 	$(BIN)/python tests/soak/run.py
 
 mutants: install ## plant faults, one at a time, and show which test turns red
-	$(BIN)/python tests/mutants.py
+	$(BIN)/python tests/mutate.py
 
 install: prerequisites .venv/installed ## the virtual environment
 

@@ -1,24 +1,11 @@
-"""``make mutants``: plant one fault at a time and see which test turns red.
+"""The faults that ``make mutants`` plants; ``mutate.py`` does it.
 
-A fault that no test notices is a hole in the tests; this ends with 1 and names it. Each fault is
-planted in a copy of the rooms, which stands before the installed ones on PYTHONPATH.
+Each stands for a mistake that this field makes, or that we made; the tests named with it must notice.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("agent", "cli", "core", "dns", "proxy", "tunnel")
-DEADLINE = 300.0
-"""Seconds; a fault may well make a test hang until its own deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +17,10 @@ class Mutant:
     new: str
     tests: str
 
+
+HTTP = " ".join(
+    f"tests/conformance/proxy/test_http_{part}.py" for part in ("exchanges", "leaving", "messages", "targets")
+)
 
 MUTANTS = (
     Mutant(
@@ -140,7 +131,7 @@ MUTANTS = (
     Mutant("proxy/policy.py", "if len(self._known) < KNOWN_PEERS:", "if True:", "tests/unit/proxy/test_policy.py"),
     Mutant("proxy/wire/socks5.py", "len(buffer) < end + 2", "len(buffer) < end", "tests/unit/proxy/test_socks5.py"),
     Mutant("proxy/wire/socks5.py", "IPV4 if address.version == 4 else IPV6", "IPV4", "tests/unit/proxy/test_socks5.py"),
-    Mutant("proxy/wire/http1.py", "if head.minor == 0 or tokens", "if tokens", "tests/unit/proxy/test_http1.py"),
+    Mutant("proxy/wire/http1.py", "if head.minor == 0 or codings", "if codings", "tests/unit/proxy/test_http1.py"),
     Mutant("proxy/wire/http1.py", "if len(lengths) > 1 or not", "if not", "tests/unit/proxy/test_http1.py"),
     Mutant(
         "proxy/wire/http1.py",
@@ -220,67 +211,178 @@ MUTANTS = (
     Mutant("core/inventory.py", 'in ("running", "paused")', 'in ("running",)', "tests/unit/core/test_inventory.py"),
     Mutant("core/tasks.py", "await asyncio.wait(tasks)", "pass", "tests/unit/core/test_tasks.py"),
     Mutant("core/tasks.py", "not task.cancelled() and ", "", "tests/unit/core/test_tasks.py"),
+    # A handshake may come in pieces: one read is not one message.
+    Mutant("proxy/wire/socks5.py", "if len(buffer) < 2 + count:", "if False:", "tests/unit/proxy/test_socks5.py"),
+    Mutant("proxy/wire/http1.py", 'rb"):([^', 'rb")[ \\t]*:([^', "tests/unit/proxy/test_http1.py"),
+    Mutant(
+        "proxy/wire/http1.py",
+        '_end_to_end(head.fields, {b"host"})',
+        "_end_to_end(head.fields, set())",
+        HTTP,
+    ),
+    Mutant("proxy/wire/http1.py", '        b"proxy-authorization",\n', "", "tests/unit/proxy/test_http1.py"),
+    # Success is told after the connect, whatever its outcome.
+    Mutant(
+        "proxy/socks.py",
+        "upstream = await door.dial(target, session)\n",
+        "await client.channel.send(socks5.reply(0)); upstream = await door.dial(target, session)\n",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    Mutant(
+        "proxy/http.py",
+        "upstream = await door.dial(target, session)\n",
+        'await client.channel.send(b"HTTP/1.1 200 OK\\r\\n\\r\\n"); upstream = await door.dial(target, session)\n',
+        HTTP,
+    ),
+    # Every failure has a code of its own.
+    Mutant(
+        "proxy/socks.py",
+        "socks5.reply(error.failure.value.socks5_rep)",
+        "socks5.reply(socks5.GENERAL_FAILURE)",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    Mutant(
+        "proxy/http.py",
+        "status, sentence = error.failure.value.http_status, str(error)",
+        "status, sentence = 502, str(error)",
+        HTTP,
+    ),
+    # A refused method is two bytes, not a whole reply; and only what is offered is selected.
+    Mutant(
+        "proxy/socks.py",
+        "socks5.greeting_reply(socks5.NO_ACCEPTABLE_METHOD)",
+        "socks5.reply(socks5.NO_ACCEPTABLE_METHOD)",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    Mutant(
+        "proxy/socks.py",
+        "if socks5.NO_AUTHENTICATION not in methods:",
+        "if not methods:",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    Mutant(
+        "proxy/socks.py",
+        "socks5.reply(socks5.SUCCEEDED, _bound(upstream))",
+        "socks5.reply(socks5.SUCCEEDED)",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    Mutant(
+        "proxy/socks.py",
+        "socks5.reply(socks5.COMMAND_NOT_SUPPORTED)",
+        "socks5.reply(socks5.GENERAL_FAILURE)",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    Mutant("proxy/socks.py", "if client.buffer:  #", "if False:  #", "tests/conformance/proxy/test_rfc1928.py"),
+    Mutant(
+        "proxy/http.py",
+        "        if client.buffer:\n            await upstream.send(client.buffer)",
+        "        if client.buffer and False:\n            await upstream.send(client.buffer)",
+        HTTP,
+    ),
+    Mutant(
+        "proxy/http.py",
+        "asked is None or asked.host not in ours",
+        "asked is None",
+        HTTP,
+    ),
+    # A kept connection serves only the host it was opened for, and only while the name leads there.
+    Mutant(
+        "proxy/upstreams.py",
+        "stream = self._idle.pop(target, None)",
+        "stream = self._idle.pop(next(iter(self._idle), None), None)",
+        HTTP,
+    ),
+    Mutant(
+        "proxy/upstreams.py",
+        " and (target is None or await self._dial.still_right(target, stream.channel))",
+        "",
+        "tests/unit/proxy/test_dial.py",
+    ),
+    Mutant("proxy/exchange.py", " and head.method in _IDEMPOTENT", "", HTTP),
+    Mutant(
+        "proxy/exchange.py",
+        "            client.reset()\n",
+        "            client.finish()\n",
+        HTTP,
+    ),
+    Mutant(
+        "proxy/exchange.py",
+        "            upstream.reset()  #",
+        "            upstream.finish()  #",
+        HTTP,
+    ),
+    Mutant("proxy/policy.py", '"0.0.0.0/8"', '"192.0.2.0/24"', "tests/unit/proxy/test_policy.py"),
+    Mutant("proxy/policy.py", '"169.254.0.0/16"', '"192.0.2.0/24"', "tests/unit/proxy/test_policy.py"),
+    Mutant(
+        "proxy/policy.py",
+        'if address in self._gateways:\n            return "the engine',
+        'if False:\n            return "the engine',
+        "tests/unit/proxy/test_policy.py",
+    ),
+    # The policy judges what is dialed, and judges it before.
+    Mutant(
+        "proxy/dial.py",
+        "            if objection:\n",
+        "            if objection and False:\n",
+        "tests/unit/proxy/test_dial.py",
+    ),
+    Mutant("proxy/dial.py", "addresses))[:MAX_ATTEMPTS]", "addresses))[:1]", "tests/unit/proxy/test_dial.py"),
+    Mutant(
+        "proxy/frontdoor.py",
+        "if not self._admits(address[0]):",
+        "if False:",
+        "tests/conformance/proxy/test_frontdoor.py",
+    ),
+    Mutant(
+        "proxy/frontdoor.py",
+        "            client.channel.deadline(HANDSHAKE_SECONDS)\n",
+        "",
+        "tests/conformance/proxy/test_frontdoor.py",
+    ),
+    Mutant(
+        "proxy/frontdoor.py",
+        "if self._clients >= self._max_clients:",
+        "if False:",
+        "tests/conformance/proxy/test_frontdoor.py",
+    ),
+    Mutant(
+        "proxy/frontdoor.py",
+        "                client.close()\n",
+        "                pass\n",
+        "tests/conformance/proxy/test_frontdoor.py",
+    ),
+    # A relay ends when both directions have ended, and carries each end on.
+    Mutant(
+        "proxy/relay/splice.py",
+        "if self._up.shut and self._down.shut:",
+        "if self._up.shut or self._down.shut:",
+        "tests/conformance/proxy/test_relay.py",
+    ),
+    Mutant("proxy/relay/splice.py", "        direction.sink.finish()\n", "", "tests/conformance/proxy/test_relay.py"),
+    Mutant(
+        "proxy/relay/splice.py",
+        "self._pool.give_back(conduit, held)",
+        "self._pool.give_back(conduit)",
+        "tests/unit/proxy/test_relay_reset.py",
+    ),
+    # EPERM: the user's pipes are many already, and this one stays as small as it is.
+    Mutant(
+        "proxy/relay/pipes.py",
+        "contextlib.suppress(OSError)",
+        "contextlib.suppress(ValueError)",
+        "tests/unit/proxy/test_relay_reset.py",
+    ),
+    Mutant(
+        "proxy/relay/pipes.py",
+        "        except OSError:\n            return Buffer()",
+        "        except ValueError:\n            return Buffer()",
+        "tests/conformance/proxy/test_relay.py",
+    ),
+    # A name is what it is now.
+    Mutant(
+        "dns/resolver.py",
+        "self._cache.drop(() if self._zone is None else zone.changed(self._zone))",
+        "pass",
+        "tests/unit/dns/test_resolver.py",
+    ),
 )
-
-
-def plant(mutant: Mutant, folder: Path) -> None:
-    """Copy the rooms to a folder, with the fault."""
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / "dconnect" / room, ignore=shutil.ignore_patterns("__pycache__"))
-    file = folder / "dconnect" / mutant.file
-    text = file.read_text()
-    if text.count(mutant.old) != 1:
-        raise SystemExit(f"{mutant.file}: {mutant.old!r} stands there {text.count(mutant.old)} times, not once")
-    file.write_text(text.replace(mutant.old, mutant.new))
-
-
-def first_red(mutant: Mutant) -> str:
-    """The test that noticed; empty when none did."""
-    with tempfile.TemporaryDirectory(prefix="dconnect-mutant-") as folder:
-        plant(mutant, Path(folder))
-        try:
-            result = subprocess.run(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "pytest",
-                    "-x",
-                    "-q",
-                    "-p",
-                    "no:cacheprovider",
-                    "--timeout=30",
-                    *mutant.tests.split(),
-                ],
-                env={**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"},
-                cwd=ROOT,
-                text=True,
-                capture_output=True,
-                timeout=DEADLINE,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return "(the tests hang)"
-    if result.returncode == 0:
-        return ""
-    red = re.search(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
-    if red is None:
-        raise SystemExit(f"{mutant.file}: pytest did not run:\n{result.stdout}{result.stderr}")
-    return red.group(1)
-
-
-def main() -> int:
-    """Try every fault whose file contains one of the arguments, or all; 1 if one survived."""
-    chosen = [mutant for mutant in MUTANTS if not sys.argv[1:] or any(word in mutant.file for word in sys.argv[1:])]
-    survivors = 0
-    for mutant in chosen:
-        red = first_red(mutant)
-        survivors += not red
-        what = " ".join(mutant.old.split())
-        print(f"{mutant.file}: {what}  ->  {red.rpartition('/')[2] or 'SURVIVED'}", flush=True)
-    print(f"{len(chosen) - survivors} of {len(chosen)} faults were noticed.")
-    return 1 if survivors else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

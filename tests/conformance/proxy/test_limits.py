@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -124,19 +125,20 @@ def test_who_has_said_what_it_wants_is_not_given_up(tmp_path: Path) -> None:
             assert exactly(upstream, 10) == b"still here"
 
 
-def test_a_full_door_gives_nobody_up_for_a_client_that_a_sibling_took(tmp_path: Path) -> None:
+def test_a_full_door_that_nobody_knocks_at_gives_nobody_up(tmp_path: Path) -> None:
     with DoorThread(tmp_path, max_clients=LEAST) as door:
         clients = [door.client() for _ in range(LEAST)]
         for client in clients:
             client.sendall(GREETING)
             assert exactly(client, 2) == b"\x05\x00"
-
-        async def woken_for_nothing() -> None:
-            door.door._accept()
-
-        door.call(woken_for_nothing)
+        door.call(partial(_wake_in_vain, door))
         door.call(_one_turn)
         assert not door.recorder.sessions
+
+
+async def _wake_in_vain(door: DoorThread) -> None:
+    """As when somebody knocked and a sibling was quicker."""
+    door.door._accept()
 
 
 def test_what_a_full_worker_leaves_its_sibling_takes(tmp_path: Path) -> None:
@@ -265,7 +267,7 @@ def test_a_drain_leaves_newcomers_to_the_next(tmp_path: Path) -> None:
 # -- relays without a limit of time -------------------------------------------------------------
 
 
-def test_no_deadline_is_left_on_a_relay(tmp_path: Path) -> None:
+def test_no_deadline_is_left_on_a_relay_and_the_kernel_watches_both_peers(tmp_path: Path) -> None:
     with DoorThread(tmp_path) as door:
         _relay(door, door.server())
 
