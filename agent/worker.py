@@ -20,6 +20,7 @@ import structlog
 import uvloop
 
 from dconnect.agent import bus, child, labels
+from dconnect.agent.describing import describe
 from dconnect.agent.lent import Lent, borrow
 from dconnect.agent.log import LogBuffer
 from dconnect.agent.names import Names, not_informed
@@ -80,6 +81,7 @@ class Worker:
                 own_service=lent.api_path,
                 own_ports=frozenset((80, FRONT_DOOR_PORT, self._config.port)),
             ),
+            describe=lambda host, address: describe(self._zone, host, address),
             observer=self._sessions,
             admits=self.admits,
             hosts=own_hosts(self._config.bind, self._config.suffixes),

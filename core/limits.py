@@ -42,6 +42,12 @@ LINGER_SECONDS = 2.0
 DRAIN_SECONDS = 5.0
 """Open connections may finish within this after SIGTERM; Docker kills after 10 s."""
 
+PAGE_PORTS = 8
+"""Exposed ports that are tried for an error page: hardly an image has more, and each is a connection to its program."""
+
+PAGE_PORT_SECONDS = 0.5
+"""For all of them together: a container answers within 1 ms, and a person waits for the page."""
+
 MAX_HEAD_BYTES = 32 * 1024
 """An HTTP head; twice Apache's 16 KiB, nginx allows 4 × 8 KiB."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from dconnect.core.events import Session
@@ -10,10 +11,30 @@ from dconnect.proxy.poller import Channel
 from dconnect.proxy.stream import Stream
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a destination that was not reached."""
+
+    container: str = ""
+    """The name of the container, if it is one."""
+    ports: tuple[int, ...] = ()
+    """TCP ports that it exposes, in order."""
+    candidates: tuple[str, ...] = ()
+    """Names that may have been meant."""
+
+
+class Describe(Protocol):
+    """Tells more of a failed destination, to a person."""
+
+    def __call__(self, host: str, address: str) -> Known:
+        """``address`` is what was dialed, empty when it did not come to that."""
+
+
 class Door(Protocol):
     """The front door as seen by ``socks`` and ``http``."""
 
     dial: Dial
+    describe: Describe
     hosts: frozenset[str]
     """Host names and addresses that mean the agent itself in an origin-form request."""
 

@@ -11,6 +11,7 @@ from dconnect.core.events import Session
 from dconnect.core.failure import Failure
 from dconnect.core.limits import PIPE_BYTES
 from dconnect.proxy.dial import OwnService
+from dconnect.proxy.door import Known
 from dconnect.proxy.relay.pipes import Conduit, PipePool
 
 
@@ -26,6 +27,16 @@ class FakeResolve:
         if host not in self.names:
             raise DialError(Failure.NAME_UNKNOWN, f"No container is called {host}.")
         return self.names[host]
+
+
+class FakeDescribe:
+    """What is known, by the name asked for or the address dialed."""
+
+    def __init__(self, known: Mapping[str, Known]) -> None:
+        self.known = dict(known)
+
+    def __call__(self, host: str, address: str) -> Known:
+        return self.known.get(address or host, Known())
 
 
 class FakeSockets:

@@ -15,6 +15,7 @@ from dconnect.core.errors import MalformedMessage
 from dconnect.core.events import Observer, Session
 from dconnect.core.limits import DRAIN_SECONDS, HANDSHAKE_SECONDS, PAUSE_SECONDS, RELIEVED_SECONDS
 from dconnect.proxy.dial import Dial
+from dconnect.proxy.door import Describe
 from dconnect.proxy.fiber import Fibers
 from dconnect.proxy.guests import CROWDED, SHUTDOWN, Guests
 from dconnect.proxy.http import serve_http
@@ -44,6 +45,7 @@ class FrontDoor:
         poller: Poller,
         listener: socket.socket,
         dial: Dial,
+        describe: Describe,
         observer: Observer,
         admits: Callable[[str], bool],
         hosts: frozenset[str],
@@ -55,12 +57,14 @@ class FrontDoor:
             poller: watches every socket.
             listener: non-blocking, shared with the other workers, lent by the supervisor.
             dial: the way out.
+            describe: tells more of what was not reached, for error pages.
             observer: told of every session.
             admits: whether a peer's address may talk to us.
             hosts: what may stand in the Host of an origin-form request.
             max_clients: beyond it accepting pauses.
         """
         self.dial = dial
+        self.describe = describe
         self.hosts = hosts
         self._poller = poller
         self._listener = listener

@@ -102,8 +102,18 @@ async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: 
         status, sentence = 400, str(error)
         session.outcome = "malformed"
     session.status, session.detail = status, sentence
-    await client.channel.send(error_response(status, sentence, head))
+    content = await _page(door, head, session)
+    await client.channel.send(error_response(status, sentence, head, content))
     return False
+
+
+async def _page(door: Door, head: http1.RequestHead | None, session: Session) -> tuple[http1.Fields, bytes] | None:
+    """The same for a person, if the client wants it; else None."""
+    if head is None or not http1.prefers_html(head.fields):
+        return None
+    from dconnect.proxy import pages  # noqa: PLC0415 - programs never need it
+
+    return await pages.failure_page(door, head, session)
 
 
 async def _read_head(client: Stream, session: Session, patience: float) -> http1.RequestHead | None:
@@ -201,13 +211,17 @@ def _absolute(head: http1.RequestHead, scheme: bytes, rest: bytes) -> Route:
     return Route(target, path, authority)
 
 
-def error_response(status: int, sentence: str, head: http1.RequestHead | None) -> bytes:
-    """A whole error response with a one-sentence body; the connection ends after it."""
-    body = b"" if head is not None and head.method == b"HEAD" else sentence.encode() + b"\n"
+def error_response(
+    status: int, sentence: str, head: http1.RequestHead | None, page: tuple[http1.Fields, bytes] | None = None
+) -> bytes:
+    """A whole error response, with a one-sentence body unless there is a page; the connection ends after it."""
+    described, body = page or ([(b"Content-Type", b"text/plain; charset=utf-8")], sentence.encode() + b"\n")
     fields = [
-        (b"Content-Type", b"text/plain; charset=utf-8"),
-        (b"Content-Length", b"%d" % (len(sentence.encode()) + 1)),
+        *described,
+        (b"Content-Length", b"%d" % len(body)),
         (b"Cache-Control", b"no-store"),
         (b"Connection", b"close"),
     ]
+    if head is not None and head.method == b"HEAD":
+        body = b""
     return http1.write_head(b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()), fields) + body

@@ -22,6 +22,8 @@ HTTP = " ".join(
     f"tests/conformance/proxy/test_http_{part}.py" for part in ("exchanges", "leaving", "messages", "targets")
 )
 
+PAGES = "tests/unit/proxy/test_pages.py tests/conformance/proxy/test_error_pages.py"
+
 MUTANTS = (
     Mutant(
         "agent/supervisor.py",
@@ -378,6 +380,16 @@ MUTANTS = (
         "        except ValueError:\n            return Buffer()",
         "tests/conformance/proxy/test_relay.py",
     ),
+    # Error pages: for people, escaped, bounded, and true about what listens.
+    Mutant(
+        "proxy/pages.py", "safe = html.escape(character)", "safe = character", f"{PAGES} tests/fuzz/test_fuzz_pages.py"
+    ),
+    Mutant("proxy/pages.py", "if character.isprintable()", "if True", PAGES),
+    Mutant("proxy/pages.py", "        if room < 0:\n", "        if False:\n", PAGES),
+    Mutant("proxy/pages.py", "for port in ports[:PAGE_PORTS]:", "for port in ports:", PAGES),
+    Mutant("proxy/pages.py", "(found.silent if tried else found.untried)", "found.listens", PAGES),
+    Mutant("proxy/http.py", "if head is None or not http1.prefers_html(head.fields):", "if head is None:", PAGES),
+    Mutant("proxy/wire/http1.py", 'weights[b"text/html"] > 0 and ', "", PAGES),
     # A name is what it is now.
     Mutant(
         "dns/resolver.py",

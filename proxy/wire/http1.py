@@ -18,6 +18,7 @@ _OTHER_VERSION = re.compile(rb"[^\x00\r\n]* HTTP/[02-9](?:\.[0-9])?\Z")  # RFC 9
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?\Z")  # RFC 9110 §7.2, no comma
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([^\x00\r\n]*))?\Z")  # RFC 9112 §4
 _FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):([^\x00\r\n]*)\Z")  # RFC 9112 §5, RFC 9110 §5.5
+_WEIGHT = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")  # RFC 9110 §12.4.2
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")  # RFC 9112 §2.2: ignored before a request
 _BLANKS = b" \t"
 """RFC 9110 §5.6.3; cut off by strip, since a regular expression would need quadratic time."""
@@ -201,6 +202,17 @@ def check_host(head: RequestHead) -> None:
     hosts = values(head.fields, b"host")
     if len(hosts) > 1 or (not hosts and head.minor == 1) or not all(map(_HOST.match, hosts)):
         raise MalformedMessage("A request needs exactly one Host header, with a host in it.")
+
+
+def prefers_html(fields: Fields) -> bool:
+    """Whether a client names text/html and likes plain text no better: a person's browser (RFC 9110 §12.5.1)."""
+    weights = {b"text/html": 0.0}
+    for member in tokens(fields, b"accept"):
+        kind, *parameters = (part.strip(_BLANKS) for part in member.split(b";"))
+        weight = next((text[2:] for text in parameters if text.startswith(b"q=")), b"1")
+        weights[kind] = float(weight) if _WEIGHT.match(weight) else 0.0
+    plain = next((weights[kind] for kind in (b"text/plain", b"text/*", b"*/*") if kind in weights), 0.0)
+    return weights[b"text/html"] > 0 and weights[b"text/html"] >= plain
 
 
 def max_forwards(head: RequestHead) -> int | None:

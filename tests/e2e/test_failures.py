@@ -102,6 +102,33 @@ def fails_as_it_must(client: Client, agent: Dconnect, case: Case) -> None:
     assert all(line["level"] == "warning" for line in lines)
 
 
+def _curl(bed: Bed, agent: Dconnect, url: str, accept: str, *options: str) -> tuple[str, str]:
+    """Head and body, as curl shows them."""
+    words = ["curl", "-sS", "-i", "-x", f"http://{agent.proxy}", "-H", f"Accept: {accept}", *options, url]
+    head, _, body = bed.host.run(words, check=True).stdout.partition("\n\n")
+    return head, body
+
+
+def test_a_browser_is_told_where_the_container_does_listen(bed: Bed, agent: Dconnect, scene: Scene) -> None:
+    bed.target("elsewhere", options=["--expose=8080"])
+    try:
+        head, body = _curl(bed, agent, "http://elsewhere:81/", "text/html,*/*;q=0.8")
+        assert head.startswith("HTTP/1.1 502 ")
+        assert "Content-Type: text/html; charset=utf-8" in head
+        assert "<h1>elsewhere:81 refused the connection: nothing listens on port 81 there.</h1>" in body
+        links = ", ".join(f'<a href="http://elsewhere:{port}/">{port}</a>' for port in (7, 9, 19, 80))
+        assert f"<b>elsewhere</b> listens on {links}." in body
+        assert "<b>elsewhere</b> exposes 8080, but nothing answers there." in body
+        head, body = _curl(bed, agent, "http://elsewhere:81/", "*/*")
+        assert "Content-Type: text/plain; charset=utf-8" in head
+        assert body == "elsewhere:81 refused the connection: nothing listens on port 81 there.\n"
+        bed.docker("stop", "elsewhere")
+        assert "<code>docker start elsewhere</code>" in _curl(bed, agent, "http://elsewhere/", "text/html")[1]
+    finally:
+        bed.docker("rm", "--force", "elsewhere")
+    assert '<a href="http://shop_web_1/">shop_web_1</a>' in _curl(bed, agent, "http://shop_web_9/", "text/html")[1]
+
+
 def eventually(lines: Callable[[], list[dict[str, Any]]], count: int) -> list[dict[str, Any]]:
     """The log's lines once there are so many of them: they are written a moment after the session's end."""
     deadline = time.monotonic() + 5

@@ -25,7 +25,8 @@ from dconnect.core.address import IPAddress
 from dconnect.core.config import Egress
 from dconnect.core.inventory import Container, Endpoint, Inventory
 from dconnect.proxy.dial import Dial, Resolve
-from dconnect.proxy.fake import FakeResolve, FakeSockets, Recorder
+from dconnect.proxy.door import Describe
+from dconnect.proxy.fake import FakeDescribe, FakeResolve, FakeSockets, Recorder
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.judge import Judge
 from dconnect.proxy.policy import Policy
@@ -83,6 +84,7 @@ class DoorThread:
         loop: str = "uvloop",
         *,
         resolve: Resolve | None = None,
+        describe: Describe | None = None,
         admits: Callable[[str], bool] = lambda _: True,
         egress: Egress = "allow",
         max_clients: int = 100,
@@ -93,6 +95,7 @@ class DoorThread:
         self.errors: list[dict[str, Any]] = []
         """What the event loop's exception handler was told: must stay empty."""
         self._resolve = resolve or FakeResolve(NAMES)
+        self._describe = describe or FakeDescribe({})
         self._admits = admits
         self._policy = Policy(inventory(), egress)
         self._max_clients = max_clients
@@ -147,6 +150,7 @@ class DoorThread:
                 poller=poller,
                 listener=listener,
                 dial=dial,
+                describe=self._describe,
                 observer=self.recorder,
                 admits=self._admits,
                 hosts=frozenset(("127.0.0.1", "localhost", "dconnect.docker")),
