@@ -221,7 +221,7 @@ def own_hosts(bind: str, suffixes: tuple[str, ...]) -> frozenset[str]:
 
 def _max_clients() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(16, min(MAX_CLIENTS_PER_WORKER, (soft - _RESERVED_DESCRIPTORS) // FDS_PER_CLIENT))
+    return max(16, min(MAX_CLIENTS_PER_WORKER, int((soft - _RESERVED_DESCRIPTORS) / FDS_PER_CLIENT)))
 
 
 def keep_apart(index: int, workers: int) -> None:

@@ -78,7 +78,7 @@ class FrontDoor:
         self._fibers = Fibers(poller.loop)
         self._relays: dict[Relay, Session] = {}
         self._on_relay_end = self._relay_ended  # one bound method for all of them
-        self._guests = Guests()
+        self._guests = Guests(max_clients)
         self._clients = 0
         """Relays, guests, and for a moment whoever was given up."""
         self._backlog = select.poll()
@@ -150,7 +150,7 @@ class FrontDoor:
             if not self._backlog.poll(0):
                 return  # full, but a sibling has taken it
             if not self._guests.give_up_one():
-                self._rest("the worker has all the clients that its descriptors allow")
+                self._rest("the worker has all the clients that its descriptors allow")  # siblings may have room
                 return
         try:
             fd, address = self._accept_fd()
@@ -256,7 +256,7 @@ class FrontDoor:
 
     def session(self, client: Stream) -> Session:
         session = Session(client.peer, started=time.monotonic())
-        self._guests[client] = session
+        self._guests.renew(client, session)
         if self._draining:  # once it waits for its next request it is idle, and may go
             self._poller.loop.call_soon(self._guests.dismiss_if_idle, client)
         return session

@@ -380,6 +380,15 @@ MUTANTS = (
         "        except ValueError:\n            return Buffer()",
         "tests/conformance/proxy/test_relay.py",
     ),
+    # Who has only just come is not silent, and who was answered last has been silent shortest.
+    Mutant("proxy/guests.py", "< self._patience:", "< 0:", "tests/conformance/proxy/test_limits.py"),
+    Mutant(
+        "proxy/guests.py",
+        "min(FRESH_SECONDS, places / LISTEN_BACKLOG)",
+        "FRESH_SECONDS",
+        "tests/unit/proxy/test_guests.py",
+    ),
+    Mutant("proxy/guests.py", "        self.pop(client, None)\n", "", "tests/conformance/proxy/test_limits.py"),
     # Error pages: for people, escaped, bounded, and true about what listens.
     Mutant(
         "proxy/pages.py", "safe = html.escape(character)", "safe = character", f"{PAGES} tests/fuzz/test_fuzz_pages.py"

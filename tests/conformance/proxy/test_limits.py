@@ -13,7 +13,7 @@ import pytest
 
 from dconnect.core import limits
 from dconnect.core.limits import DRAIN_SECONDS, HANDSHAKE_SECONDS
-from dconnect.proxy import frontdoor
+from dconnect.proxy import frontdoor, guests
 from kit.descriptors import no_descriptors
 from kit.door import DoorThread, Server, exactly, head, open_descriptors, rest, was_reset
 
@@ -134,6 +134,68 @@ def test_a_full_door_that_nobody_knocks_at_gives_nobody_up(tmp_path: Path) -> No
         door.call(partial(_wake_in_vain, door))
         door.call(_one_turn)
         assert not door.recorder.sessions
+
+
+def test_who_has_only_just_come_is_left_alone_and_a_sibling_takes_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _be_patient(monkeypatch, HANDSHAKE_SECONDS)
+    with DoorThread(tmp_path, max_clients=LEAST) as full:
+        server = full.server()
+        for _ in range(LEAST - 1):
+            _relay(full, server)
+        fresh = full.client()
+        fresh.sendall(GREETING)
+        assert exactly(fresh, 2) == b"\x05\x00"
+        with DoorThread(tmp_path, max_clients=5 * LEAST, listener=full.listener) as sibling:
+            for _ in range(5 * LEAST):
+                _relay(sibling, server)
+            fresh.sendall(_request(server)[len(GREETING) :])
+            exactly(fresh, 10)
+            assert (full.recorder.open, sibling.recorder.open) == (LEAST, 5 * LEAST)
+            assert not full.recorder.sessions
+
+
+def test_silent_clients_that_came_all_at_once_delay_others_by_no_more_than_they_are_called_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 5 * limits.PAUSE_SECONDS
+    _be_patient(monkeypatch, seconds)
+    with DoorThread(tmp_path, max_clients=LEAST) as door:
+        server = door.server()
+        begun = time.monotonic()
+        silent = [door.client() for _ in range(LEAST)]
+        _relay(door, server)
+        assert seconds <= time.monotonic() - begun < seconds + HANDSHAKE_SECONDS / 2
+        assert was_reset(silent[0])
+        begun = time.monotonic()
+        for _ in range(LEAST - 1):
+            _relay(door, server)
+        assert time.monotonic() - begun < HANDSHAKE_SECONDS / 2, "the others have been silent as long"
+
+
+def _be_patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """As with places for everybody in the backlog."""
+    monkeypatch.setattr(guests, "FRESH_SECONDS", seconds)
+    monkeypatch.setattr(guests, "LISTEN_BACKLOG", 0.01)
+
+
+def test_who_was_answered_last_has_been_silent_shortest(tmp_path: Path) -> None:
+    with DoorThread(tmp_path, max_clients=LEAST) as door:
+        server = door.server()
+        idle, upstream = _kept_alive(door, server)
+        silent = door.client()
+        silent.sendall(GREETING)
+        assert exactly(silent, 2) == b"\x05\x00"
+        idle.sendall(b"GET http://web:%d/ HTTP/1.1\r\nHost: web\r\n\r\n" % server.port)
+        head(upstream)
+        upstream.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        head(idle)
+        for _ in range(LEAST - 1):
+            _relay(door, server)
+        assert was_reset(silent), "it came after the other, and has been silent longer"
+        idle.sendall(b"GET http://web:%d/ HTTP/1.1\r\nHost: web\r\n\r\n" % server.port)
+        head(upstream)
 
 
 async def _wake_in_vain(door: DoorThread) -> None:
