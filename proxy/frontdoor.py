@@ -222,7 +222,8 @@ class FrontDoor:
             self.ended(session)
         except (Gone, OSError):
             if session.outcome == "open":
-                session.outcome, session.detail = "gone", "The client left during its handshake."
+                session.outcome = "gone"
+                session.detail = session.detail or "The client left during its handshake."
                 self.ended(session)
             elif session.outcome == CROWDED:
                 self.ended(session)

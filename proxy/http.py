@@ -15,6 +15,7 @@ from dconnect.core.events import Session
 from dconnect.core.limits import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS
 from dconnect.proxy.door import Door
 from dconnect.proxy.exchange import Exchange, Route
+from dconnect.proxy.leaving import unless_cut
 from dconnect.proxy.stream import Gone, Stream
 from dconnect.proxy.upstreams import Upstreams
 from dconnect.proxy.wire import http1
@@ -61,7 +62,8 @@ async def serve_http(door: Door, client: Stream, session: Session) -> None:
             await client.farewell(b"")
     except (Gone, OSError):
         if session.outcome == "open":
-            session.outcome, session.detail = "gone", "The client left before its request was answered."
+            session.outcome = "gone"
+            session.detail = session.detail or "The client left before its request was answered."
     finally:
         upstreams.close()
         if not client.relayed:
@@ -145,7 +147,7 @@ async def _tunnel(door: Door, client: Stream, head: http1.RequestHead, session: 
     if http1.request_body(head)[0] is not http1.Body.NONE:  # what comes next is the tunnel's, whatever these say
         raise Refusal(400, "CONNECT has no body, so neither Content-Length nor Transfer-Encoding.")
     session.target = str(target)
-    upstream = await door.dial(target, session)
+    upstream = await unless_cut(client.channel, session, door.dial(target, session))
     try:
         await client.channel.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
         if client.buffer:

@@ -22,6 +22,7 @@ HTTP = " ".join(
     f"tests/conformance/proxy/test_http_{part}.py" for part in ("exchanges", "leaving", "messages", "targets")
 )
 
+LEAVING = "tests/conformance/proxy/test_leaving.py tests/unit/proxy/test_unless_cut.py"
 PAGES = "tests/unit/proxy/test_pages.py tests/conformance/proxy/test_error_pages.py"
 
 MUTANTS = (
@@ -226,14 +227,14 @@ MUTANTS = (
     # Success is told after the connect, whatever its outcome.
     Mutant(
         "proxy/socks.py",
-        "upstream = await door.dial(target, session)\n",
-        "await client.channel.send(socks5.reply(0)); upstream = await door.dial(target, session)\n",
+        "upstream = await unless_cut(",
+        "await client.channel.send(socks5.reply(0)); upstream = await unless_cut(",
         "tests/conformance/proxy/test_rfc1928.py",
     ),
     Mutant(
         "proxy/http.py",
-        "upstream = await door.dial(target, session)\n",
-        'await client.channel.send(b"HTTP/1.1 200 OK\\r\\n\\r\\n"); upstream = await door.dial(target, session)\n',
+        "upstream = await unless_cut(",
+        'await client.channel.send(b"HTTP/1.1 200 OK\\r\\n\\r\\n"); upstream = await unless_cut(',
         HTTP,
     ),
     # Every failure has a code of its own.
@@ -389,6 +390,12 @@ MUTANTS = (
         "tests/unit/proxy/test_guests.py",
     ),
     Mutant("proxy/guests.py", "        self.pop(client, None)\n", "", "tests/conformance/proxy/test_limits.py"),
+    # A dial ends with its client's RST, wherever it waits, and not with its FIN.
+    Mutant("proxy/leaving.py", "            fiber.cancel()\n", "            pass\n", LEAVING),
+    Mutant("proxy/leaving.py", "if client.hung_up & CUT and not cut:", "if client.hung_up and not cut:", LEAVING),
+    Mutant("proxy/leaving.py", "if client.hung_up & CUT:  # it came", "if False:  # it came", LEAVING),
+    Mutant("proxy/leaving.py", "if cut and not fiber.uncancel():", "if not fiber.uncancel():", LEAVING),
+    Mutant("proxy/leaving.py", "        client.on_hangup = None\n", "        pass\n", LEAVING),
     # Error pages: for people, escaped, bounded, and true about what listens.
     Mutant(
         "proxy/pages.py", "safe = html.escape(character)", "safe = character", f"{PAGES} tests/fuzz/test_fuzz_pages.py"
