@@ -47,6 +47,9 @@ class LocalSockets:
     async def stream(self, address: IPAddress) -> socket.socket:
         return self._create(_TCP[address.version])
 
+    async def datagram(self, address: IPAddress) -> socket.socket:
+        return self._create(_UDP[address.version])
+
     async def is_local(self, address: IPAddress) -> bool:
         return stays_on_machine(self._create(_UDP[address.version]), address)
 
@@ -102,6 +105,9 @@ class DialerSockets:
 
     async def stream(self, address: IPAddress) -> socket.socket:
         return await self._take(_TCP[address.version])
+
+    async def datagram(self, address: IPAddress) -> socket.socket:
+        return await self._take(_UDP[address.version])
 
     async def is_local(self, address: IPAddress) -> bool:
         return stays_on_machine(await self._take(_UDP[address.version]), address)

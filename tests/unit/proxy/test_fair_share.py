@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from dconnect.core.inventory import Inventory
 from dconnect.core.limits import RELAY_TURN_BYTES
 from dconnect.proxy.dial import Dial
-from dconnect.proxy.fake import EndlessPool, FakeResolve, FakeSockets, Recorder
+from dconnect.proxy.fake import EndlessPool, FakeResolve, FakeSockets, NoAssociates, Recorder
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.judge import Judge
 from dconnect.proxy.policy import Policy
@@ -36,6 +36,7 @@ def front_door(poller: Poller, listener: socket.socket) -> FrontDoor:
         poller=poller,
         listener=listener,
         dial=dial,
+        associates=NoAssociates(),
         observer=Recorder(),
         admits=lambda _: True,
         hosts=frozenset(),
