@@ -120,6 +120,7 @@ class DialerSockets:
             try:
                 async with asyncio.timeout(DIALER_SECONDS):
                     while not ready:
+                        self._ask(kind)  # again, when others have taken what one was woken for
                         await self._supply(self._waiters[kind])
             except TimeoutError:
                 raise _not_ready() from None

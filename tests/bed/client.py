@@ -108,9 +108,13 @@ class Client:
     def associate(self, timeout: float = 5) -> Association:
         """SOCKS5 UDP ASSOCIATE; ``timeout`` is seconds, of its UDP socket."""
         tcp = self.open()
-        tcp.sendall(b"\x05\x01\x00\x05\x03\x00" + destination("0.0.0.0", 0))
-        reply = receive_exactly(tcp, 12)
-        assert reply[:6] == b"\x05\x00\x05\x00\x00\x01", reply
+        try:
+            tcp.sendall(b"\x05\x01\x00\x05\x03\x00" + destination("0.0.0.0", 0))
+            reply = receive_exactly(tcp, 12)
+            assert reply[:6] == b"\x05\x00\x05\x00\x00\x01", reply
+        except BaseException:
+            tcp.close()
+            raise
         udp = self._namespace.socket(kind=socket.SOCK_DGRAM)
         udp.settimeout(timeout)
         return Association(tcp, udp, (str(ipaddress.ip_address(reply[6:10])), int.from_bytes(reply[10:], "big")))

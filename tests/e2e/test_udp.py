@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,7 @@ class Way:
     """The user's address as the agent sees it."""
     bound: str
     """BND.ADDR."""
+    workers: int = 2
 
     @contextlib.contextmanager
     def association(self, timeout: float = 5) -> Iterator[Association]:
@@ -103,7 +105,7 @@ def _embedded(bed: Bed) -> Iterator[Way]:
 
     try:
         wait_for("the agent is ready", ready, 10)
-        yield Way(bed, bed.engine_netns, client, None, "127.0.0.1", "127.0.0.1")
+        yield Way(bed, bed.engine_netns, client, None, "127.0.0.1", "127.0.0.1", workers=1)
     finally:
         process.terminate()
         process.communicate(timeout=15)
@@ -144,9 +146,9 @@ def test_many_programs_of_one_host_have_each_their_own_answers(way: Way) -> None
                 association.send("near", ECHO, b"%d %d" % (number, turn))
             for number, association in enumerate(reversed(associations)):
                 assert association.receive()[2] == b"%d %d" % (number, turn)
-        status = way.client.own("/api/v1/status")
-        assert sum(each["open"] for each in status["workers"]) >= MANY
-        assert all(each["accepted"] for each in status["workers"]), "no client came to the other worker"
+        wait_for("every worker has accepted some", lambda: all(each["accepted"] for each in _workers(way)), 5)
+        assert len(_workers(way)) == way.workers
+        wait_for("all are counted once", lambda: _workers(way)[0]["open"] == MANY, 5)
         told = way.client.own("/api/v1/connections")["connections"]
         mine = [each for each in told if each["front"] == "associate"]
         assert len(mine) == MANY
@@ -256,6 +258,12 @@ def test_down_closes_associations_at_once(way: Way) -> None:
         way.agent.down()
         assert receive_all(association.tcp) == b""
         assert time.monotonic() - begun < 4, "it waited for datagrams to end"
+
+
+def _workers(way: Way) -> list[dict[str, Any]]:
+    """What each says of itself, the first one first."""
+    status = way.client.own("/api/v1/status")
+    return sorted(status["workers"], key=lambda each: int(each["index"]))
 
 
 def _listed(way: Way) -> list[str]:
