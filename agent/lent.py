@@ -20,6 +20,8 @@ class Lent:
     """Docker endpoint URL, as seen by control."""
     front: int
     """Listening TCP socket of the front door."""
+    front_udp: int
+    """Bound UDP socket of the same number, for UDP ASSOCIATE; the first worker's."""
     dns_udp: int
     dns_tcp: int
     bus: int
@@ -29,7 +31,7 @@ class Lent:
     lifeline: int
     """Read end of a pipe whose write end only the supervisor has: its EOF means "end yourself"."""
     directory: str
-    """Where the two unix sockets are: bus.sock and api.sock."""
+    """Where the unix sockets are: bus.sock, api.sock and handover.sock."""
     workers: int = 1
     """How many workers there are."""
     index: int = 0
@@ -41,13 +43,18 @@ class Lent:
         return os.path.join(self.directory, "bus.sock")  # noqa: PTH118 - a text for connect(2)
 
     @property
+    def handover_path(self) -> str:
+        """Where the first worker listens for clients of UDP ASSOCIATE that another accepted."""
+        return os.path.join(self.directory, "handover.sock")  # noqa: PTH118 - a text for connect(2)
+
+    @property
     def api_path(self) -> str:
         """Where the front door connects for our own API."""
         return os.path.join(self.directory, "api.sock")  # noqa: PTH118 - a text for connect(2)
 
     def descriptors(self) -> tuple[int, ...]:
         """All lent descriptors."""
-        return self.front, self.dns_udp, self.dns_tcp, self.bus, self.api, self.lifeline
+        return self.front, self.front_udp, self.dns_udp, self.dns_tcp, self.bus, self.api, self.lifeline
 
     def to_json(self) -> str:
         """One JSON object."""

@@ -77,6 +77,7 @@ class _Agent(Collector):
         yield InfoMetricFamily("dconnect_build", "The agent's version.", {"version": self._version})
         total = self._known.links.tally.total()
         yield from self._connections(total)
+        yield from _datagrams(total)
         yield from _dns(total.get("dns", {}))
         yield from self._engine()
         yield from self._dialer()
@@ -165,6 +166,23 @@ class _Agent(Collector):
         most = GaugeMetricFamily("dconnect_process_max_fds", "Most descriptors that each process may have.")
         most.add_metric((), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         yield most
+
+
+def _datagrams(total: Mapping[str, Any]) -> Iterator[Metric]:
+    relayed = CounterMetricFamily(
+        "dconnect_datagrams",
+        "Datagrams of UDP associations relayed; up is towards the container.",
+        labels=("direction",),
+    )
+    for direction in ("up", "down"):
+        relayed.add_metric((direction,), total.get("datagrams", {}).get(direction, 0))
+    yield relayed
+    dropped = CounterMetricFamily(
+        "dconnect_datagrams_dropped", "Datagrams of UDP associations dropped, by reason.", labels=("reason",)
+    )
+    for reason, count in sorted(total.get("datagrams_dropped", {}).items()):
+        dropped.add_metric((reason,), count)
+    yield dropped
 
 
 def _dns(counters: Mapping[str, int]) -> Iterator[Metric]:

@@ -56,6 +56,9 @@ class Sessions:
         self.counters.open += 1
         self.counters.accepted += 1
 
+    def adopted(self) -> None:
+        self.counters.open += 1
+
     def closed(self) -> None:
         self.counters.open -= 1
 

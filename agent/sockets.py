@@ -47,6 +47,9 @@ class LocalSockets:
     async def stream(self, address: IPAddress) -> socket.socket:
         return self._create(_TCP[address.version])
 
+    async def datagram(self, address: IPAddress) -> socket.socket:
+        return self._create(_UDP[address.version])
+
     async def is_local(self, address: IPAddress) -> bool:
         return stays_on_machine(self._create(_UDP[address.version]), address)
 
@@ -103,6 +106,9 @@ class DialerSockets:
     async def stream(self, address: IPAddress) -> socket.socket:
         return await self._take(_TCP[address.version])
 
+    async def datagram(self, address: IPAddress) -> socket.socket:
+        return await self._take(_UDP[address.version])
+
     async def is_local(self, address: IPAddress) -> bool:
         return stays_on_machine(await self._take(_UDP[address.version]), address)
 
@@ -114,6 +120,7 @@ class DialerSockets:
             try:
                 async with asyncio.timeout(DIALER_SECONDS):
                     while not ready:
+                        self._ask(kind)  # again, when others have taken what one was woken for
                         await self._supply(self._waiters[kind])
             except TimeoutError:
                 raise _not_ready() from None

@@ -154,7 +154,7 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
         config: what the agent is told.
         engine: Docker endpoint URL.
         address: where to listen.
-        front_port: TCP port of the front door.
+        front_port: TCP port of the front door, and UDP port of its associations.
         dns_port: UDP and TCP port of the DNS server.
 
     Raises: DconnectError when a port is taken.
@@ -171,6 +171,7 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
                 config=config,
                 engine=engine,
                 front=stack.enter_context(_listen(address, front_port, socket.SOCK_STREAM)).fileno(),
+                front_udp=stack.enter_context(_listen(address, front_port, socket.SOCK_DGRAM)).fileno(),
                 dns_udp=stack.enter_context(_listen(address, dns_port, socket.SOCK_DGRAM)).fileno(),
                 dns_tcp=stack.enter_context(_listen(address, dns_port, socket.SOCK_STREAM)).fileno(),
                 bus=stack.enter_context(_listen_unix(directory, "bus.sock")).fileno(),

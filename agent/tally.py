@@ -16,6 +16,8 @@ _COUNTERS = (
     "connects",
     "connect_seconds",
     "dns",
+    "datagrams",
+    "datagrams_dropped",
 )
 _REMEMBERED = 16
 """Workers told apart, living and dead: four times as many as live at once. The counts of others are merged."""

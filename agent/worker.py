@@ -13,7 +13,7 @@ import dataclasses
 import os
 import resource
 import time
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
 import structlog
@@ -21,14 +21,16 @@ import uvloop
 
 from dconnect.agent import bus, child, labels
 from dconnect.agent.describing import describe
+from dconnect.agent.handover import Handover, Reception
 from dconnect.agent.lent import Lent, borrow
 from dconnect.agent.log import LogBuffer
 from dconnect.agent.names import Names, not_informed
 from dconnect.agent.ownnet import OwnNetwork, own_network
 from dconnect.agent.sessions import Sessions
 from dconnect.agent.sockets import DialerSockets, LocalSockets
+from dconnect.core.address import IPAddress, parse_ip
 from dconnect.core.backoff import backoff
-from dconnect.core.config import FRONT_DOOR_PORT
+from dconnect.core.config import FRONT_DOOR_PORT, AgentConfig
 from dconnect.core.inventory import Inventory
 from dconnect.core.limits import (
     CONNECTIONS_TOLD,
@@ -39,6 +41,7 @@ from dconnect.core.limits import (
 )
 from dconnect.core.rules import Rules
 from dconnect.dns import DnsServer, Resolver, Zone, build
+from dconnect.proxy.associate import Associations
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.judge import Judge
@@ -70,25 +73,38 @@ class Worker:
         self._sockets = LocalSockets() if self._config.embedded else DialerSockets(Path(labels.RUN_DIR))
         self._poller = Poller()
         self._resolver = Resolver()
+        dial = Dial(
+            poller=self._poller,
+            resolve=Names(lambda: self._zone, self._config.egress, rules=self._rules),
+            sockets=self._sockets,
+            judge=Judge(self._judgement, self._sockets.is_local),
+            own_service=lent.api_path,
+            own_ports=frozenset((80, FRONT_DOOR_PORT, self._config.port)),
+        )
+        self._associations = self._associate(dial) if lent.index == 0 else None
         self._door = FrontDoor(
             poller=self._poller,
             listener=borrow(lent.front),
-            dial=Dial(
-                poller=self._poller,
-                resolve=Names(lambda: self._zone, self._config.egress, rules=self._rules),
-                sockets=self._sockets,
-                judge=Judge(self._judgement, self._sockets.is_local),
-                own_service=lent.api_path,
-                own_ports=frozenset((80, FRONT_DOOR_PORT, self._config.port)),
-            ),
+            dial=dial,
             describe=lambda host, address: describe(self._zone, host, address),
+            associates=self._associations or Handover(lent.handover_path),
             observer=self._sessions,
             admits=self.admits,
             hosts=own_hosts(self._config.bind, self._config.suffixes),
             max_clients=_max_clients(),
         )
+        self._reception = Reception(lent.handover_path, self._door.adopt)
         self._dns = DnsServer(
             udp=[borrow(lent.dns_udp)], tcp=[borrow(lent.dns_tcp)], admits=self.admits, resolver=self._resolver
+        )
+
+    def _associate(self, dial: Dial) -> Associations:
+        return Associations(
+            poller=self._poller,
+            dial=dial,
+            policy=self._judgement,
+            sock=borrow(self._lent.front_udp),
+            bound=published(self._config),
         )
 
     def admits(self, peer: str) -> bool:
@@ -104,9 +120,12 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._informed.wait(), FIRST_INVENTORY_SECONDS)
             self._door.start()
+            if self._associations is not None:
+                self._reception.start()
             await self._dns.start()
             log.info("worker ready")
             await stop.wait()
+            self._reception.close()
             await asyncio.gather(self._door.drain(), self._dns.close())
             link.cancel()
         await self._sockets.close()
@@ -183,7 +202,14 @@ class Worker:
             "serial": self._serial,
             "dialer": dialer,
             "dns": dataclasses.asdict(self._resolver.counters),
+            **self._datagrams(),
         }
+
+    def _datagrams(self) -> bus.Message:
+        associations = self._associations
+        if associations is None:
+            return {}
+        return {"datagrams": associations.relayed, "datagrams_dropped": associations.dropped}
 
     def _answer(self, ask: str, writer: asyncio.StreamWriter) -> None:
         """Answer what control asks on behalf of a person: nothing of this is done for nobody."""
@@ -217,6 +243,15 @@ class Worker:
 def own_hosts(bind: str, suffixes: tuple[str, ...]) -> frozenset[str]:
     """What may stand in the Host of a request for the agent itself."""
     return frozenset(("127.0.0.1", "localhost", "::1", bind, *(f"dconnect.{suffix}" for suffix in suffixes)))
+
+
+def published(config: AgentConfig) -> tuple[IPAddress, int]:
+    """Where clients reach the front door's UDP port (RFC 1928 §6, BND.ADDR); zeros where any address may be the one.
+
+    A client takes zeros for the address at which it reached us over TCP.
+    """
+    address = parse_ip(config.bind)
+    return (IPv4Address(0) if address is None or address.is_unspecified else address), config.port
 
 
 def _max_clients() -> int:

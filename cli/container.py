@@ -40,19 +40,20 @@ def body(config: AgentConfig, *, image: str, version: str, docker_socket: str) -
         version: ours, as a label.
         docker_socket: path of the engine's socket on the engine's machine.
     """
-    front, dns = f"{FRONT_DOOR_CONTAINER_PORT}/tcp", f"{DNS_CONTAINER_PORT}/udp"
-    dns_tcp = f"{DNS_CONTAINER_PORT}/tcp"
+    front, front_udp = f"{FRONT_DOOR_CONTAINER_PORT}/tcp", f"{FRONT_DOOR_CONTAINER_PORT}/udp"
+    dns, dns_tcp = f"{DNS_CONTAINER_PORT}/udp", f"{DNS_CONTAINER_PORT}/tcp"
     text = config.to_json()
     return {
         "Image": image,
         "Env": [f"{ENV_CONFIG}={text}"],
         "Labels": {LABEL_ROLE: ROLE_AGENT, LABEL_VERSION: version, LABEL_CONFIG: text},
-        "ExposedPorts": {front: {}, dns: {}, dns_tcp: {}},
+        "ExposedPorts": {front: {}, front_udp: {}, dns: {}, dns_tcp: {}},
         "StopTimeout": STOP_TIMEOUT_S,
         "HostConfig": {
             "NetworkMode": "bridge",
             "PortBindings": {
                 front: [{"HostIp": config.bind, "HostPort": str(config.port)}],
+                front_udp: [{"HostIp": config.bind, "HostPort": str(config.port)}],
                 dns: [{"HostIp": config.bind, "HostPort": str(config.dns_port)}],
                 dns_tcp: [{"HostIp": config.bind, "HostPort": str(config.dns_port)}],
             },

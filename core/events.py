@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from dconnect.core.limits import SESSION_TEXT_CHARS
 
-Front = Literal["socks5", "socks4", "connect", "http", "none"]
+Front = Literal["socks5", "socks4", "associate", "connect", "http", "none"]
 
 
 @dataclass(slots=True)
@@ -37,9 +37,9 @@ class Session:
     connect: float = 0.0
     """Seconds from the whole request to the connected socket: name, policy, connect; 0 when that was not reached."""
 
-    def told(self) -> dict[str, str | int]:
+    def told(self) -> dict[str, Any]:
         """What is known of it, for the log: the fields that are not empty, without the times."""
-        told: dict[str, str | int] = {"peer": self.peer, "front": self.front}
+        told: dict[str, Any] = {"peer": self.peer, "front": self.front}
         if self.target:
             told["target"] = _bounded(self.target)
         if self.address:
@@ -48,6 +48,25 @@ class Session:
         if self.detail:
             told["detail"] = _bounded(self.detail)
         told["status"], told["bytes_up"], told["bytes_down"] = self.status, self.bytes_up, self.bytes_down
+        return told
+
+
+@dataclass(slots=True)
+class UdpSession(Session):
+    """A UDP association: ``target`` is its first destination, ``address`` the last one dialed."""
+
+    targets: int = 0
+    """Destinations asked for; one that was forgotten counts again."""
+    datagrams_up: int = 0
+    datagrams_down: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Reason → datagrams that were not relayed, either way."""
+
+    def told(self) -> dict[str, Any]:
+        told: dict[str, Any] = Session.told(self)
+        told |= {"targets": self.targets, "datagrams_up": self.datagrams_up, "datagrams_down": self.datagrams_down}
+        if self.dropped:
+            told["dropped"] = self.dropped
         return told
 
 
@@ -60,6 +79,9 @@ class Observer(Protocol):
 
     def opened(self) -> None:
         """A client was accepted."""
+
+    def adopted(self) -> None:
+        """A client came here from another worker, which has told of it already."""
 
     def ended(self, session: Session) -> None:
         """A session is over; its record is complete."""

@@ -132,7 +132,7 @@ DIALER_BATCH = 64
 The kernel allows 253 in one message (SCM_MAX_FD)."""
 
 PROBE_BATCH = 16
-"""Likewise for datagram sockets: one for each address dialed that is no container's."""
+"""Likewise for datagram sockets: one for each address dialed that is no container's, one or two for a UDP source."""
 
 DIALER_SECONDS = 2.0
 """Wait for a socket while the dialer restarts; a container starts in about 0.3 s."""
@@ -169,6 +169,40 @@ DNS_TCP_CLIENTS = 256
 
 DNS_TCP_IDLE_SECONDS = 10.0
 """Between whole queries on one connection; RFC 7766 §6.2.3 asks for "the order of a few seconds"."""
+
+UDP_ASSOCIATIONS = 512
+"""Of the whole agent: three descriptors each, and with all the destinations they may have about 20 MiB."""
+
+UDP_ASSOCIATIONS_PER_ADDRESS = 256
+"""Half of all: behind docker-proxy every program of the host has the same address. Sources of one address likewise."""
+
+UDP_DESTINATIONS = 64
+"""Of one source; the one not sent to for longest is forgotten. Programs speak to a handful of servers."""
+
+UDP_IDLE_SECONDS = 120.0
+"""A source without datagrams is forgotten: no sooner than RFC 4787 §4.3 (REQ-5) allows, and no later, since
+docker-proxy forgets after 90 s, and the client's next datagram then comes from a port that needs the association."""
+
+UDP_ROUTE_SECONDS = 10.0
+"""A destination is looked up and judged again after so long, and at every change of the containers."""
+
+UDP_REFUSED_SECONDS = 1.0
+"""Likewise after a failure: a client that repeats its query is soon told better, one that floods asks us once."""
+
+UDP_LOOKUPS = 64
+"""Destinations being looked up and judged at once, of all sources: containers' take one turn of the loop."""
+
+UDP_LOOKUPS_PER_SOURCE = 8
+"""So that a source whose names time out leaves the others theirs."""
+
+UDP_HELD_BYTES = 1024 * 1024
+"""Payload that waits for such lookups, of all sources: beyond it datagrams are dropped."""
+
+UDP_SOCKETS_PER_TURN, UDP_DATAGRAMS_PER_SOCKET = 8, 16
+"""Datagrams relayed before others run again: 128, about 2 ms, as much as a TCP relay may take."""
+
+HANDOVER_LINKS = 16
+"""Workers that hand clients over: three, and what is left of dead ones for a moment."""
 
 NAME_CANDIDATES = 8
 """Names suggested for one that is unknown: a sentence, not a list."""

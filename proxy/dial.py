@@ -67,6 +67,12 @@ class Sockets(Protocol):
         Raises: DialError NOT_READY.
         """
 
+    async def datagram(self, address: IPAddress) -> socket.socket:
+        """A new, unconnected, non-blocking UDP socket that can reach the address.
+
+        Raises: DialError NOT_READY.
+        """
+
     async def is_local(self, address: IPAddress) -> bool:
         """Whether connecting there would reach the machine that the socket itself lives on.
 
@@ -144,6 +150,33 @@ class Dial:
         except OSError as error:
             raise DialError(Failure.NOT_READY, "The agent's control process is restarting; try again.") from error
 
+    async def datagrams_to(self, target: Target) -> IPAddress:
+        """The first of a destination's addresses to which datagrams may be sent; canonical.
+
+        Names and rules change: whoever goes on sending asks again.
+
+        Raises: DialError with the true reason.
+        """
+        addresses = await self._addresses(target)
+        if isinstance(addresses, OwnService):
+            raise _told(Failure.REFUSED, target)
+        refusals: list[DialError] = []
+        for address in map(canonical, addresses[:MAX_ATTEMPTS]):
+            try:
+                await self._allow(target, address)
+            except DialError as error:
+                refusals.append(error)
+            else:
+                return address
+        raise refusals[0]
+
+    async def datagram_socket(self, address: IPAddress) -> socket.socket:
+        """An unconnected UDP socket of the address's family.
+
+        Raises: DialError NOT_READY.
+        """
+        return await self._sockets.datagram(address)
+
     async def still_right(self, target: Target, channel: Channel) -> bool:
         """Whether a kept-alive connection still leads to where the name points now."""
         try:
@@ -170,10 +203,13 @@ class Dial:
     async def _socket(self, target: Target, address: IPAddress) -> socket.socket:
         """A socket for an address that may be dialed."""
         if not self._judge.policy().is_container(address):
-            objection = await self._judge.objection(address, target.host)
-            if objection:
-                raise _forbidden(target, objection)
+            await self._allow(target, address)
         return await self._sockets.stream(address)
+
+    async def _allow(self, target: Target, address: IPAddress) -> None:
+        objection = await self._judge.objection(address, target.host)
+        if objection:
+            raise _forbidden(target, objection)
 
     async def _race(self, target: Target, addresses: Sequence[IPAddress], session: Session) -> Channel:
         """Try all addresses of a name, the next one when the last is slow or has failed (RFC 8305 §5)."""

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from dconnect.core.events import Session
+from dconnect.core.events import Session, UdpSession
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.poller import Channel
 from dconnect.proxy.stream import Stream
+
+Ended: TypeAlias = Callable[[UdpSession, OSError | None], None]
+"""Told once, when the client's connection is closed: its record, and what cut it, if anything did."""
+
+
+class Associates(Protocol):
+    """Whoever holds the UDP port, or knows who does."""
+
+    def take(self, channel: Channel, record: UdpSession, ended: Ended) -> bool:
+        """Take a client's connection over, and answer its request; ``ended`` is called later, never at once.
+
+        False when another process has it now; then the channel is closed, and nobody calls ``ended``.
+
+        Raises: DialError NOT_READY: there is no place, or nobody who holds the port.
+        """
+
+    def sessions(self) -> Sequence[UdpSession]:
+        """The records of those taken here that are open, oldest first."""
+
+    async def close(self) -> None:
+        """End them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +68,9 @@ class Door(Protocol):
 
     def relay(self, client: Stream, upstream: Channel, session: Session) -> None:
         """Take over both sockets; the session ends when the relay does."""
+
+    def associate(self, client: Stream, session: Session) -> None:
+        """Take over the client's connection for UDP ASSOCIATE, answer it, and go on with the session.
+
+        Raises: DialError NOT_READY.
+        """

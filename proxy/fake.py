@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from dconnect.core.address import IPAddress
 from dconnect.core.errors import DialError
-from dconnect.core.events import Session
+from dconnect.core.events import Session, UdpSession
 from dconnect.core.failure import Failure
 from dconnect.core.limits import PIPE_BYTES
 from dconnect.proxy.dial import OwnService
-from dconnect.proxy.door import Known
+from dconnect.proxy.door import Ended, Known
+from dconnect.proxy.poller import Channel
 from dconnect.proxy.relay.pipes import Conduit, PipePool
 
 
@@ -49,8 +50,25 @@ class FakeSockets:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
+    async def datagram(self, address: IPAddress) -> socket.socket:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+
     async def is_local(self, address: IPAddress) -> bool:
         return address in self.local
+
+
+class NoAssociates:
+    """A front door's ``Associates`` where nobody holds a UDP port."""
+
+    def take(self, channel: Channel, record: UdpSession, ended: Ended) -> bool:  # noqa: ARG002 - as the Protocol has it
+        raise DialError(Failure.NOT_READY, "Nobody holds the UDP port.")
+
+    def sessions(self) -> list[UdpSession]:
+        return []
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 class Endless:
@@ -86,6 +104,9 @@ class Recorder:
         self.open = 0
 
     def opened(self) -> None:
+        self.open += 1
+
+    def adopted(self) -> None:
         self.open += 1
 
     def ended(self, session: Session) -> None:

@@ -12,16 +12,16 @@ from collections.abc import Callable
 from itertools import islice
 
 from dconnect.core.errors import MalformedMessage
-from dconnect.core.events import Observer, Session
+from dconnect.core.events import Observer, Session, UdpSession
 from dconnect.core.limits import DRAIN_SECONDS, HANDSHAKE_SECONDS, PAUSE_SECONDS, RELIEVED_SECONDS
 from dconnect.proxy.dial import Dial
-from dconnect.proxy.door import Describe
+from dconnect.proxy.door import Associates, Describe
 from dconnect.proxy.fiber import Fibers
 from dconnect.proxy.guests import CROWDED, SHUTDOWN, Guests
 from dconnect.proxy.http import serve_http
 from dconnect.proxy.poller import Channel, Poller
 from dconnect.proxy.relay import PipePool, Relay
-from dconnect.proxy.socks import refuse_socks4, serve_socks5
+from dconnect.proxy.socks import associate, refuse_socks4, serve_socks5
 from dconnect.proxy.stream import Gone, Stream
 from dconnect.proxy.wire.sniff import Protocol, sniff
 
@@ -46,6 +46,7 @@ class FrontDoor:
         listener: socket.socket,
         dial: Dial,
         describe: Describe,
+        associates: Associates,
         observer: Observer,
         admits: Callable[[str], bool],
         hosts: frozenset[str],
@@ -58,6 +59,7 @@ class FrontDoor:
             listener: non-blocking, shared with the other workers, lent by the supervisor.
             dial: the way out.
             describe: tells more of what was not reached, for error pages.
+            associates: takes the clients that want UDP.
             observer: told of every session.
             admits: whether a peer's address may talk to us.
             hosts: what may stand in the Host of an origin-form request.
@@ -71,6 +73,7 @@ class FrontDoor:
         # What accept() does, without looking up two enums for every socket.
         self._accept_fd = listener._accept  # type: ignore[attr-defined]  # noqa: SLF001
         self._family = listener.family
+        self._associates = associates
         self._observer = observer
         self._admits = admits
         self._max_clients = max_clients
@@ -80,7 +83,7 @@ class FrontDoor:
         self._on_relay_end = self._relay_ended  # one bound method for all of them
         self._guests = Guests(max_clients)
         self._clients = 0
-        """Relays, guests, and for a moment whoever was given up."""
+        """Relays, associations, guests, and for a moment whoever was given up."""
         self._backlog = select.poll()
         self._backlog.register(listener, select.POLLIN)
         self._again: asyncio.TimerHandle | None = None
@@ -128,6 +131,7 @@ class FrontDoor:
         self._pause()
         for guest in tuple(self._guests):
             self._guests.dismiss_if_idle(guest)
+        await self._associates.close()  # datagrams have no end to wait for
         if self._clients:
             self._empty.clear()
             with contextlib.suppress(TimeoutError):
@@ -180,6 +184,19 @@ class FrontDoor:
         self._guests[client] = session
         self._fibers.start(self._serve(client, session))
 
+    def adopt(self, sock: socket.socket, session: Session) -> None:
+        """Go on with a client whose request for UDP another worker has read."""
+        try:
+            channel = Channel(self._poller, sock)
+        except OSError:
+            sock.close()
+            return
+        self._clients += 1
+        self._observer.adopted()
+        client = Stream(channel)
+        self._guests[client] = session
+        self._fibers.start(self._go_on(client, session))
+
     def _gone(self) -> None:
         self._clients -= 1
         self._observer.closed()
@@ -193,6 +210,7 @@ class FrontDoor:
         found = [
             (session, session.bytes_up, session.bytes_down) for session in islice(reversed(self._guests.values()), most)
         ]
+        found += [(session, session.bytes_up, session.bytes_down) for session in self._associates.sessions()[-most:]]
         for relay, session in islice(reversed(self._relays.items()), most):
             up, down = relay.moved
             found.append((session, session.bytes_up + up, session.bytes_down + down))
@@ -200,10 +218,22 @@ class FrontDoor:
 
     def bytes_moved(self) -> tuple[int, int]:
         """Bytes up and down so far of all sessions that are open now."""
-        up = sum(session.bytes_up for session in (*self._guests.values(), *self._relays.values()))
-        down = sum(session.bytes_down for session in (*self._guests.values(), *self._relays.values()))
+        sessions = (*self._guests.values(), *self._associates.sessions(), *self._relays.values())
+        up = sum(session.bytes_up for session in sessions)
+        down = sum(session.bytes_down for session in sessions)
         moved = [relay.moved for relay in self._relays]
         return up + sum(up for up, _ in moved), down + sum(down for _, down in moved)
+
+    async def _go_on(self, client: Stream, session: Session) -> None:
+        try:
+            await associate(self, client, session)
+            if not client.relayed:
+                self.ended(session)
+        finally:
+            self._guests.pop(client, None)
+            if not client.relayed:
+                client.close()
+                self._gone()
 
     async def _serve(self, client: Stream, session: Session) -> None:
         client.peer = session.peer
@@ -272,13 +302,24 @@ class FrontDoor:
         self._relays[relay] = session
         relay.start()
 
+    def associate(self, client: Stream, session: Session) -> None:
+        client.channel.deadline(None)
+        record = UdpSession(session.peer, session.front, outcome="relaying", started=session.started)
+        here = self._associates.take(client.channel, record, self._connection_ended)
+        client.relayed = True
+        if not here:
+            self._gone()
+
     def _relay_ended(self, relay: Relay, error: OSError | None) -> None:
         session = self._relays.pop(relay)
         up, down = relay.moved
         session.bytes_up += up
         session.bytes_down += down
+        self._connection_ended(session, error)
+
+    def _connection_ended(self, session: Session, error: OSError | None) -> None:
         session.outcome = "ok" if error is None else _CUT.get(error.errno or 0, "cut")
         if error is not None:
-            session.detail = f"One side cut the connection ({error.strerror})."
+            session.detail = session.detail or f"One side cut the connection ({error.strerror})."
         self._observer.ended(session)
         self._gone()

@@ -10,7 +10,8 @@ Facts about epoll that this file rests on:
   comes along with an OUT edge; handlers therefore treat a mask as a hint, never as a promise.
 - A handler may close a descriptor whose event is later in the same batch, and the number may
   already belong to a new socket. The new handler then sees a false hint, which is harmless.
-- The kernel forgets a descriptor when it is closed, since nobody else holds what it stands for.
+- The kernel forgets a descriptor when it is closed, since nobody else holds what it stands for; before it goes to
+  another process it must be unregistered.
 - Listening sockets hang in the event loop itself, level-triggered: each of its iterations takes one
   client. In a nested epoll EPOLLEXCLUSIVE would do nothing, since nobody waits on the inner one.
 """
@@ -72,6 +73,11 @@ class Poller:
     def replace(self, fd: int, handler: Handler) -> None:
         """Give a watched descriptor to another handler."""
         self._handlers[fd] = handler
+
+    def release(self, channel: Channel) -> None:
+        """A channel's descriptor goes to another process: the kernel will not forget it when it is closed here."""
+        self.forget(channel)
+        self._epoll.unregister(channel.fd)
 
     def forget(self, channel: Channel) -> None:
         """A channel's descriptor is about to be closed."""
@@ -260,6 +266,11 @@ class Channel:
             if wait is not None:
                 wait.wake_soon(OSError(errno.EBADF, "closed"))
         self._reader = self._writer = None
+
+    def leave(self) -> None:
+        """Close our descriptor of a socket that another process goes on with."""
+        self._poller.release(self)
+        self.sock.close()
 
     def reset(self) -> None:
         """Close with RST, which tells the peer that its stream was cut, not finished."""

@@ -14,13 +14,13 @@ from dconnect.proxy.poller import Channel
 from dconnect.proxy.stream import Stream
 from dconnect.proxy.wire import socks5
 
-_COMMANDS = {socks5.BIND: "BIND", socks5.UDP_ASSOCIATE: "UDP ASSOCIATE"}
+_COMMANDS = {socks5.BIND: "BIND"}
 
 
 async def serve_socks5(door: Door, client: Stream, session: Session) -> None:
     """Serve one SOCKS5 connection; the reply to CONNECT is sent after the connect, with its true outcome."""
     session.front = "socks5"
-    target = await _handshake(client, session)
+    target = await _handshake(door, client, session)
     client.channel.deadline(None)
     if target is None:
         return
@@ -42,7 +42,17 @@ async def serve_socks5(door: Door, client: Stream, session: Session) -> None:
     door.relay(client, upstream, session)
 
 
-async def _handshake(client: Stream, session: Session) -> Target | None:
+async def associate(door: Door, client: Stream, session: Session) -> None:
+    """Answer UDP ASSOCIATE (RFC 1928 §4). Where the client will send from is not asked: relays on its way change it."""
+    session.front = "associate"
+    try:
+        door.associate(client, session)
+    except DialError as error:
+        session.outcome, session.detail = error.failure.name.lower(), str(error)
+        await client.farewell(socks5.reply(error.failure.value.socks5_rep))
+
+
+async def _handshake(door: Door, client: Stream, session: Session) -> Target | None:
     """Method selection and request; None when the client was refused."""
     methods = await client.parse(socks5.parse_greeting)
     if socks5.NO_AUTHENTICATION not in methods:
@@ -55,7 +65,10 @@ async def _handshake(client: Stream, session: Session) -> Target | None:
     except MalformedMessage:
         await client.farewell(socks5.reply(socks5.GENERAL_FAILURE))
         raise
-    if request.command != socks5.CONNECT:
+    if request.command == socks5.UDP_ASSOCIATE and request.target is not None:
+        await associate(door, client, session)
+        return None
+    if request.command not in (socks5.CONNECT, socks5.UDP_ASSOCIATE):
         name = _COMMANDS.get(request.command, f"command {request.command}")
         session.outcome, session.detail = "unsupported", f"SOCKS5 {name} is not supported."
         await client.farewell(socks5.reply(socks5.COMMAND_NOT_SUPPORTED))

@@ -47,6 +47,31 @@ def destination(host: str, port: int) -> bytes:
     return (b"\x01" if address.version == 4 else b"\x04") + address.packed + port.to_bytes(2, "big")
 
 
+class Association:
+    """A SOCKS5 UDP association, and the socket of the program that asked for it."""
+
+    def __init__(self, tcp: socket.socket, udp: socket.socket, relay: tuple[str, int]) -> None:
+        self.tcp = tcp
+        self.udp = udp
+        self.relay = relay
+        """BND.ADDR and BND.PORT."""
+
+    def send(self, host: str, port: int, payload: bytes) -> None:
+        self.udp.sendto(bytes(3) + destination(host, port) + payload, self.relay)
+
+    def receive(self) -> tuple[str, int, bytes]:
+        """Who sent the next datagram, and what. Raises: TimeoutError."""
+        data = self.udp.recv(65_535)
+        assert data[:3] == bytes(3)
+        end = 20 if data[3] == 4 else 8
+        address = ipaddress.ip_address(data[4:end])
+        return str(address), int.from_bytes(data[end : end + 2], "big"), data[end + 2 :]
+
+    def close(self) -> None:
+        self.tcp.close()
+        self.udp.close()
+
+
 class Client:
     """Opens connections through one front door from one namespace."""
 
@@ -54,6 +79,11 @@ class Client:
         self._namespace = namespace
         self._address = address
         self._port = port
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the front door is."""
+        return self._address, self._port
 
     def open(self) -> socket.socket:
         """A connection to the front door itself."""
@@ -74,6 +104,20 @@ class Client:
         connection, reply = self.socks(host, port)
         connection.close()
         return reply.code
+
+    def associate(self, timeout: float = 5) -> Association:
+        """SOCKS5 UDP ASSOCIATE; ``timeout`` is seconds, of its UDP socket."""
+        tcp = self.open()
+        try:
+            tcp.sendall(b"\x05\x01\x00\x05\x03\x00" + destination("0.0.0.0", 0))
+            reply = receive_exactly(tcp, 12)
+            assert reply[:6] == b"\x05\x00\x05\x00\x00\x01", reply
+        except BaseException:
+            tcp.close()
+            raise
+        udp = self._namespace.socket(kind=socket.SOCK_DGRAM)
+        udp.settimeout(timeout)
+        return Association(tcp, udp, (str(ipaddress.ip_address(reply[6:10])), int.from_bytes(reply[10:], "big")))
 
     def connect(self, host: str, port: int) -> tuple[socket.socket, Reply]:
         """HTTP CONNECT; the connection, good when the code is 200."""

@@ -8,6 +8,10 @@
      9 discard    on FIN the hash of all bytes, then FIN (after RFC 863)
     19 source     first line: a number n; then the same n bytes as /bytes/<n>, then FIN (after RFC 864)
 
+    UDP  7        the same datagram (RFC 862)
+        17        the same datagram, but from another port
+        53        DNS: 192.0.2.53 for every name
+
 Listens on IPv4 and IPv6, ends at once on SIGTERM.
 """
 
@@ -23,9 +27,11 @@ import signal
 import socket
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
 
 BLOCK = random.Random(28).randbytes(1 << 20)
 CHUNK = 1 << 18
+FAMILY = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CLOSE, _PING, _PONG = 8, 9, 10
 
@@ -167,6 +173,34 @@ async def websocket(reader: StreamReader, writer: StreamWriter, headers: dict[st
             return
 
 
+class Datagrams(asyncio.DatagramProtocol):
+    """Answers each datagram with what ``answer`` makes of it."""
+
+    def __init__(self, answer: Callable[[bytes], bytes], *, crooked: bool = False) -> None:
+        self._answer = answer
+        self._crooked = crooked
+        self._transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)  # which 3.11 does not let one ask
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if self._crooked:
+            with socket.socket(FAMILY, socket.SOCK_DGRAM) as other:
+                other.sendto(self._answer(data), addr)
+        else:
+            self._transport.sendto(self._answer(data), addr)
+
+
+def name_answer(query: bytes) -> bytes:
+    """A question's answer (RFC 1035 §4.1): the header with QR, AA and RD, the question, one A record."""
+    end = 12
+    while query[end]:
+        end += 1 + query[end]
+    record = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton("192.0.2.53")
+    return query[:2] + b"\x85\x80\0\1\0\1\0\0\0\0" + query[12 : end + 5] + record
+
+
 Service = Callable[[StreamReader, StreamWriter], Awaitable[None]]
 
 
@@ -191,11 +225,18 @@ async def main() -> None:
     """Listen on all ports for ever."""
     services: dict[int, Service] = {80: http, 7: echo, 9: discard, 19: source}
     for port, serve in services.items():
-        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-        both = family == socket.AF_INET6
-        listener = socket.create_server(("", port), family=family, backlog=4096, dualstack_ipv6=both)
+        both = FAMILY == socket.AF_INET6
+        listener = socket.create_server(("", port), family=FAMILY, backlog=4096, dualstack_ipv6=both)
         server = await asyncio.start_server(closing(serve), sock=listener, limit=CHUNK)
         servers.append(server)
+    for port, protocol in ((7, Datagrams(bytes)), (17, Datagrams(bytes, crooked=True)), (53, Datagrams(name_answer))):
+        sock = socket.socket(FAMILY, socket.SOCK_DGRAM)
+        if FAMILY == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("", port))
+        await asyncio.get_running_loop().create_datagram_endpoint(
+            functools.partial(lambda made: made, protocol), sock=sock
+        )
     await asyncio.Event().wait()
 
 

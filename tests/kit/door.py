@@ -24,6 +24,9 @@ import uvloop
 from dconnect.core.address import IPAddress
 from dconnect.core.config import Egress
 from dconnect.core.inventory import Container, Endpoint, Inventory
+from dconnect.core.limits import UDP_IDLE_SECONDS
+from dconnect.core.rules import Rules
+from dconnect.proxy.associate import Associations
 from dconnect.proxy.dial import Dial, Resolve
 from dconnect.proxy.door import Describe
 from dconnect.proxy.fake import FakeDescribe, FakeResolve, FakeSockets, Recorder
@@ -42,6 +45,7 @@ LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 
+NO_RULES = Rules()
 WEB, DB = "127.0.0.1", "127.0.0.2"
 NAMES: Mapping[str, Sequence[IPAddress]] = {
     "web": [ip_address(WEB)],
@@ -87,8 +91,10 @@ class DoorThread:
         describe: Describe | None = None,
         admits: Callable[[str], bool] = lambda _: True,
         egress: Egress = "allow",
+        rules: Rules = NO_RULES,
         max_clients: int = 100,
         listener: socket.socket | None = None,
+        udp_idle_seconds: float = UDP_IDLE_SECONDS,
     ) -> None:
         """``listener``: another door's, to share as workers share theirs."""
         self.recorder = Recorder()
@@ -97,7 +103,9 @@ class DoorThread:
         self._resolve = resolve or FakeResolve(NAMES)
         self._describe = describe or FakeDescribe({})
         self._admits = admits
-        self._policy = Policy(inventory(), egress)
+        self.policy = Policy(inventory(), egress, rules=rules)
+        """What is judged by from now on."""
+        self._udp_idle_seconds = udp_idle_seconds
         self._max_clients = max_clients
         self.listener = listener if listener is not None else socket.create_server(("127.0.0.1", 0))
         self._owns_listener = listener is None
@@ -142,15 +150,24 @@ class DoorThread:
                 poller=poller,
                 resolve=self._resolve,
                 sockets=sockets,
-                judge=Judge(lambda: self._policy, sockets.is_local),
+                judge=Judge(lambda: self.policy, sockets.is_local),
                 own_service=self._api_path,
                 own_ports=frozenset((80, 1080)),
+            )
+            self.associations = Associations(
+                poller=poller,
+                dial=dial,
+                policy=lambda: self.policy,
+                sock=self._port(),
+                bound=(ip_address("127.0.0.1"), self.address[1]),
+                idle_seconds=self._udp_idle_seconds,
             )
             self.door = FrontDoor(
                 poller=poller,
                 listener=listener,
                 dial=dial,
                 describe=self._describe,
+                associates=self.associations,
                 observer=self.recorder,
                 admits=self._admits,
                 hosts=frozenset(("127.0.0.1", "localhost", "dconnect.docker")),
@@ -162,6 +179,12 @@ class DoorThread:
             await self.door.drain()
             poller.close()
 
+    def _port(self) -> socket.socket:
+        """The UDP port of the same number; another door that shares the listener has it already."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        sock.bind(self.address if self._owns_listener else ("127.0.0.1", 0))
+        return sock
+
     def call(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine in the door's loop."""
         return self.begin(function).result(PATIENCE)
@@ -169,6 +192,19 @@ class DoorThread:
     def begin(self, function: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
         """Start a coroutine in the door's loop."""
         return asyncio.run_coroutine_threadsafe(function(), self._loop)
+
+    async def never(self) -> None:
+        """Wait until the door closes."""
+        await self._stop.wait()
+
+    def until(self, holds: Callable[[], bool]) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Something to ``call`` that returns when a condition of the door's own holds."""
+
+        async def wait() -> None:
+            while not holds():  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.01)
+
+        return wait
 
     def client(self) -> socket.socket:
         """A connection to the door."""

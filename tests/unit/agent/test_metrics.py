@@ -44,6 +44,8 @@ class Known:
             "serial": 1,
             "dns": dataclasses.asdict(Resolver().counters) | {"queries": 3, "cache_hits": 2, "answered": 1},
         }
+        if not index:  # the first worker holds the UDP port
+            message |= {"datagrams": {"up": 7, "down": 5}, "datagrams_dropped": {"fragment": 2}}
         self.links.reports[index] = message
         self.links.tally.update(message)
 
@@ -91,6 +93,9 @@ def test_each_figure_has_its_name(known: Known) -> None:
         ("dconnect_connect_duration_seconds_bucket", "+Inf"): 16,
         ("dconnect_connect_duration_seconds_count",): 16,
         ("dconnect_connect_duration_seconds_sum",): 0.125,
+        ("dconnect_datagrams_total", "up"): 7,
+        ("dconnect_datagrams_total", "down"): 5,
+        ("dconnect_datagrams_dropped_total", "fragment"): 2,
         ("dconnect_dns_queries_total", "cached"): 4,
         ("dconnect_dns_queries_total", "answered"): 2,
         ("dconnect_dns_queries_total", "nxdomain"): 0,

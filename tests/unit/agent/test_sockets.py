@@ -65,6 +65,21 @@ def test_many_at_once_are_all_served(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_whoever_comes_in_between_leaves_nobody_waiting(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with running_dialer(tmp_path):
+            async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:
+                await sockets.wait_connected(DEADLINE)
+                waiting = [asyncio.ensure_future(sockets.datagram(LOOPBACK)) for _ in range(PROBE_BATCH)]
+                while not sockets._ready[b"u"]:  # noqa: ASYNC110 - it must be seen before anybody is woken
+                    await asyncio.sleep(0)
+                quick = [await sockets.datagram(LOOPBACK) for _ in range(PROBE_BATCH // 2 - 1)]
+                for sock in (*quick, *await asyncio.gather(*waiting)):
+                    sock.close()
+
+    asyncio.run(scenario())
+
+
 def test_when_the_dialer_dies_the_pool_serves_on_and_a_new_dialer_is_found(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with asyncio.timeout(DEADLINE), pool(tmp_path) as sockets:

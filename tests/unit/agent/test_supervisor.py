@@ -39,7 +39,7 @@ from dconnect.core.config import AgentConfig
 from dataclasses import replace
 import os, sys
 sys.executable = os.environ.get("EXECUTABLE", sys.executable)
-lent = Lent(AgentConfig(), "unix:///none", 0, 0, 0, 0, 0, 0, "/nowhere")
+lent = Lent(AgentConfig(), "unix:///none", 0, 0, 0, 0, 0, 0, 0, "/nowhere")
 raise SystemExit(Supervisor([Child(f"child {i}", "a_child", replace(lent, index=i)) for i in range(2)]).run())
 """
 
@@ -144,9 +144,9 @@ def test_the_second_signal_ends_stubborn_children_at_once(told: Path) -> None:
 
 
 def test_what_is_lent_is_the_same_after_the_journey() -> None:
-    lent = Lent(AgentConfig(port=1, suffixes=("a", "b")), "unix:///s", 3, 4, 5, 6, 7, 8, "/run/x", index=2)
+    lent = Lent(AgentConfig(port=1, suffixes=("a", "b")), "unix:///s", 3, 4, 5, 6, 7, 8, 9, "/run/x", index=2)
     assert Lent.from_json(lent.to_json()) == lent
-    assert lent.descriptors() == (3, 4, 5, 6, 7, 8)
+    assert lent.descriptors() == (3, 4, 5, 6, 7, 8, 9)
 
 
 def test_closing_what_was_borrowed_leaves_the_lenders_open() -> None:

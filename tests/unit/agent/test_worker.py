@@ -52,10 +52,20 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
                 sock.listen()
             return sock
 
-        front, udp, tcp = (listen(kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM))
+        front, tcp, front_udp, udp = map(listen, (*2 * (socket.SOCK_STREAM,), *2 * (socket.SOCK_DGRAM,)))
         lifeline, hold = map(stack.enter_context, socket.socketpair())
-        descriptors = front.fileno(), udp.fileno(), tcp.fileno(), tcp.fileno(), tcp.fileno(), lifeline.fileno()
-        lent = Lent(AgentConfig(embedded=True), "unix:///none", *descriptors, str(tmp_path))
+        lent = Lent(
+            AgentConfig(embedded=True),
+            "unix:///none",
+            front=front.fileno(),
+            front_udp=front_udp.fileno(),
+            dns_udp=udp.fileno(),
+            dns_tcp=tcp.fileno(),
+            bus=tcp.fileno(),
+            api=tcp.fileno(),
+            lifeline=lifeline.fileno(),
+            directory=str(tmp_path),
+        )
         yield Stage(lent, front.getsockname(), hold)
 
 

@@ -42,6 +42,7 @@ def test_a_wrong_socket_path_is_refused_because_it_is_given_as_a_mount() -> None
 def test_ports_are_published_on_the_bind_address_and_nowhere_else() -> None:
     assert HOST["PortBindings"] == {
         "1080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "2080"}],
+        "1080/udp": [{"HostIp": "127.0.0.1", "HostPort": "2080"}],
         "1053/udp": [{"HostIp": "127.0.0.1", "HostPort": "2053"}],
         "1053/tcp": [{"HostIp": "127.0.0.1", "HostPort": "2053"}],
     }

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from dconnect.core.inventory import Inventory
 from dconnect.core.limits import RELAY_TURN_BYTES
 from dconnect.proxy.dial import Dial
-from dconnect.proxy.fake import EndlessPool, FakeDescribe, FakeResolve, FakeSockets, Recorder
+from dconnect.proxy.fake import EndlessPool, FakeDescribe, FakeResolve, FakeSockets, NoAssociates, Recorder
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.judge import Judge
 from dconnect.proxy.policy import Policy
@@ -37,6 +37,7 @@ def front_door(poller: Poller, listener: socket.socket) -> FrontDoor:
         listener=listener,
         dial=dial,
         describe=FakeDescribe({}),
+        associates=NoAssociates(),
         observer=Recorder(),
         admits=lambda _: True,
         hosts=frozenset(),
