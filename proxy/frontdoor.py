@@ -178,7 +178,7 @@ class FrontDoor:
         client = Stream(channel)
         session = Session(f"{address[0]}:{address[1]}", started=time.monotonic())
         self._guests[client] = session
-        self._fibers.start(self._serve(client, session))
+        self._fibers.start(self._serve(client, session), channel)
 
     def _gone(self) -> None:
         self._clients -= 1
