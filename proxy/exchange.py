@@ -18,7 +18,7 @@ from dconnect.core.failure import Failure
 from dconnect.core.limits import BODY_BUFFER_BYTES, MAX_INTERIM_RESPONSES, RESPONSE_SECONDS
 from dconnect.core.tasks import Tasks
 from dconnect.proxy.door import Door
-from dconnect.proxy.leaving import Leaving, unless_cut
+from dconnect.proxy.leaving import Leaving
 from dconnect.proxy.poller import Channel
 from dconnect.proxy.stream import Gone, Stream
 from dconnect.proxy.upstreams import Upstreams
@@ -72,7 +72,7 @@ class Exchange:
                 return await self._attempt(upstreams, stream, reused=True)
             except _Stale:
                 pass
-        stream = await unless_cut(self._client.channel, self._session, upstreams.open(target, self._session))
+        stream = await upstreams.open(target, self._session)
         return await self._attempt(upstreams, stream, reused=False)
 
     async def _attempt(self, upstreams: Upstreams, upstream: Stream, *, reused: bool) -> bool:

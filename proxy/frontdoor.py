@@ -182,7 +182,7 @@ class FrontDoor:
         client = Stream(channel)
         session = Session(f"{address[0]}:{address[1]}", started=time.monotonic())
         self._guests[client] = session
-        self._fibers.start(self._serve(client, session))
+        self._fibers.start(self._serve(client, session), channel)
 
     def adopt(self, sock: socket.socket, session: Session) -> None:
         """Go on with a client whose request for UDP another worker has read."""

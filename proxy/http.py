@@ -15,7 +15,6 @@ from dconnect.core.events import Session
 from dconnect.core.limits import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS
 from dconnect.proxy.door import Door
 from dconnect.proxy.exchange import Exchange, Route
-from dconnect.proxy.leaving import unless_cut
 from dconnect.proxy.stream import Gone, Stream
 from dconnect.proxy.upstreams import Upstreams
 from dconnect.proxy.wire import http1
@@ -147,7 +146,7 @@ async def _tunnel(door: Door, client: Stream, head: http1.RequestHead, session: 
     if http1.request_body(head)[0] is not http1.Body.NONE:  # what comes next is the tunnel's, whatever these say
         raise Refusal(400, "CONNECT has no body, so neither Content-Length nor Transfer-Encoding.")
     session.target = str(target)
-    upstream = await unless_cut(client.channel, session, door.dial(target, session))
+    upstream = await door.dial(target, session)
     try:
         await client.channel.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
         if client.buffer:

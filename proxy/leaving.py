@@ -1,4 +1,4 @@
-"""Whether a client is still there while its destination is dialed, and while it awaits its response.
+"""Whether a client is still there while it awaits its response.
 
     RST, or FIN both ways   it is gone: the server's connection is closed at once
     FIN                     it may be gone, or have nothing more to ask (``nc -N``): TCP does not tell
@@ -12,17 +12,10 @@ tab was closed would hold its server's connection for an hour.
 from __future__ import annotations
 
 import asyncio
-import functools
-import types
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar, cast
+from collections.abc import Callable
 
-from dconnect.core.events import Session
 from dconnect.core.limits import STILL_THERE_SECONDS
 from dconnect.proxy.poller import CUT, Channel
-from dconnect.proxy.stream import Gone
-
-T = TypeVar("T")
 
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -75,60 +68,3 @@ class Leaving:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-@types.coroutine
-def unless_cut(client: Channel, session: Session, dialing: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Await a dial; when the client is cut (RST) meanwhile, nobody needs it, and it is given up at once.
-
-    A FIN alone is no farewell: ``nc -N`` sends it along with its request. A container's connect is over
-    before anything could be watched, so it costs nothing.
-
-    Raises: Gone: the client is cut, and ``session.detail`` says so; what the dial raises.
-    """
-    try:
-        waits_for = dialing.send(None)
-    except StopIteration as done:
-        return cast("T", done.value)
-    fiber = asyncio.current_task()
-    assert fiber is not None
-    cut = False
-
-    def hung_up() -> None:
-        nonlocal cut
-        if client.hung_up & CUT and not cut:
-            cut = True
-            fiber.cancel()
-
-    client.on_hangup = hung_up
-    try:
-        if client.hung_up & CUT:  # it came along with the request
-            dialing.close()
-            raise _gone(session)
-        return (yield from _rest_of(dialing, waits_for))
-    except asyncio.CancelledError:
-        if cut and not fiber.uncancel():  # otherwise the agent stops as well
-            raise _gone(session) from None
-        raise
-    finally:
-        client.on_hangup = None
-
-
-def _gone(session: Session) -> Gone:
-    session.detail = f"The client left while {session.target} was being dialed."
-    return Gone(clean=False)
-
-
-def _rest_of(coroutine: Coroutine[Any, Any, T], waits_for: object) -> Generator[Any, Any, T]:
-    """Go on with a coroutine that has come to its first wait."""
-    while True:
-        try:
-            yield waits_for
-        except BaseException as error:  # noqa: BLE001 - it is the coroutine's to handle
-            resume = functools.partial(coroutine.throw, error)
-        else:
-            resume = functools.partial(coroutine.send, None)
-        try:
-            waits_for = resume()
-        except StopIteration as done:
-            return cast("T", done.value)

@@ -9,7 +9,6 @@ from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.failure import SOCKS4_REJECTED
 from dconnect.proxy.door import Door
-from dconnect.proxy.leaving import unless_cut
 from dconnect.proxy.poller import Channel
 from dconnect.proxy.stream import Stream
 from dconnect.proxy.wire import socks5
@@ -26,7 +25,7 @@ async def serve_socks5(door: Door, client: Stream, session: Session) -> None:
         return
     session.target = str(target)
     try:
-        upstream = await unless_cut(client.channel, session, door.dial(target, session))
+        upstream = await door.dial(target, session)
     except DialError as error:
         session.outcome, session.detail = error.failure.name.lower(), str(error)
         await client.farewell(socks5.reply(error.failure.value.socks5_rep))

@@ -227,14 +227,14 @@ MUTANTS = (
     # Success is told after the connect, whatever its outcome.
     Mutant(
         "proxy/socks.py",
-        "upstream = await unless_cut(",
-        "await client.channel.send(socks5.reply(0)); upstream = await unless_cut(",
+        "upstream = await door.dial(target, session)\n",
+        "await client.channel.send(socks5.reply(0)); upstream = await door.dial(target, session)\n",
         "tests/conformance/proxy/test_rfc1928.py",
     ),
     Mutant(
         "proxy/http.py",
-        "upstream = await unless_cut(",
-        'await client.channel.send(b"HTTP/1.1 200 OK\\r\\n\\r\\n"); upstream = await unless_cut(',
+        "upstream = await door.dial(target, session)\n",
+        'await client.channel.send(b"HTTP/1.1 200 OK\\r\\n\\r\\n"); upstream = await door.dial(target, session)\n',
         HTTP,
     ),
     # Every failure has a code of its own.
@@ -391,11 +391,15 @@ MUTANTS = (
     ),
     Mutant("proxy/guests.py", "        self.pop(client, None)\n", "", "tests/conformance/proxy/test_limits.py"),
     # A dial ends with its client's RST, wherever it waits, and not with its FIN.
-    Mutant("proxy/leaving.py", "            fiber.cancel()\n", "            pass\n", LEAVING),
-    Mutant("proxy/leaving.py", "if client.hung_up & CUT and not cut:", "if client.hung_up and not cut:", LEAVING),
-    Mutant("proxy/leaving.py", "if client.hung_up & CUT:  # it came", "if False:  # it came", LEAVING),
-    Mutant("proxy/leaving.py", "if cut and not fiber.uncancel():", "if not fiber.uncancel():", LEAVING),
-    Mutant("proxy/leaving.py", "        client.on_hangup = None\n", "        pass\n", LEAVING),
+    Mutant("proxy/fiber.py", "            self._fiber.cancel()\n", "            pass\n", LEAVING),
+    Mutant("proxy/fiber.py", "if self._client.is_cut and not self._told", "if not self._told", LEAVING),
+    Mutant("proxy/fiber.py", "            if self._client.is_cut:\n", "            if False:\n", LEAVING),
+    Mutant("proxy/fiber.py", "self._told and self._fiber is not None and", "self._fiber is not None and", LEAVING),
+    Mutant("proxy/fiber.py", "            self._client.on_hangup = None\n", "            pass\n", LEAVING),
+    Mutant("proxy/race.py", "            with UnlessCut():\n", "            if True:\n", LEAVING),
+    Mutant("proxy/poller.py", "            with UnlessCut():\n", "            if True:\n", LEAVING),
+    Mutant("agent/names.py", "            with UnlessCut():\n", "            if True:\n", LEAVING),
+    Mutant("agent/sockets.py", "                with UnlessCut():\n", "                if True:\n", LEAVING),
     # Error pages: for people, escaped, bounded, and true about what listens.
     Mutant(
         "proxy/pages.py", "safe = html.escape(character)", "safe = character", f"{PAGES} tests/fuzz/test_fuzz_pages.py"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import struct
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dconnect.core.address import IPAddress
+from dconnect.agent.names import Names
+from dconnect.core.inventory import Inventory
 from dconnect.core.limits import CONNECT_SECONDS
+from dconnect.dns import build
 from dconnect.proxy import frontdoor
 from kit.door import WEB, DoorThread, exactly, head, open_descriptors, reset, was_reset
 
@@ -67,14 +69,6 @@ def _dialing(door: DoorThread) -> bool:
     return any(session.target for session in tuple(door.door._guests.values()))
 
 
-class Hanging:
-    """A resolver that never answers."""
-
-    async def __call__(self, host: str) -> Sequence[IPAddress]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-
 @pytest.mark.parametrize("request_of", REQUESTS)
 @pytest.mark.parametrize("name", [b"web", b"both"])
 def test_a_reset_ends_the_dial_at_once(tmp_path: Path, request_of: Callable[[bytes, int], bytes], name: bytes) -> None:
@@ -93,14 +87,24 @@ def test_a_reset_ends_the_dial_at_once(tmp_path: Path, request_of: Callable[[byt
 
 
 @pytest.mark.parametrize("request_of", REQUESTS)
-def test_a_reset_ends_a_lookup_too(tmp_path: Path, request_of: Callable[[bytes, int], bytes]) -> None:
-    with DoorThread(tmp_path, resolve=Hanging()) as door:
+def test_a_reset_ends_the_wait_for_a_lookup_too(tmp_path: Path, request_of: Callable[[bytes, int], bytes]) -> None:
+    gate = threading.Event()
+
+    def hang(_host: str) -> Iterable[str]:
+        gate.wait(2 * SOON)
+        return ()
+
+    zone = build(Inventory(), ("docker",), [])
+    with DoorThread(tmp_path, resolve=Names(lambda: zone, "allow", hang, seconds=2 * SOON)) as door:
         client = door.client()
-        client.sendall(request_of(b"web", 80))
+        client.sendall(request_of(b"far.example", 80))
         _until(door, lambda: _dialing(door))
         reset(client)
         _until(door, lambda: not door.recorder.open)
-    assert [each.detail for each in door.recorder.sessions] == ["The client left while web:80 was being dialed."]
+        gate.set()
+    assert [each.detail for each in door.recorder.sessions] == [
+        "The client left while far.example:80 was being dialed."
+    ]
 
 
 @pytest.mark.parametrize("request_of", REQUESTS)

@@ -1,165 +1,154 @@
-"""A dial and its client, in tasks and in fibers: who ends whom."""
+"""A wait and the client it is for: who ends whom."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
-from dconnect.core.events import Session
-from dconnect.core.tasks import Tasks
-from dconnect.proxy.fiber import Fibers
-from dconnect.proxy.leaving import unless_cut
+from dconnect.agent.sockets import DialerSockets
+from dconnect.proxy.fiber import Cut, Fibers, UnlessCut
 from dconnect.proxy.poller import Channel, Poller
-from dconnect.proxy.stream import Gone
 from kit.door import PATIENCE, reset
 
 
-@asynccontextmanager
-async def _client() -> AsyncIterator[tuple[Channel, socket.socket]]:
-    """A client's channel, and the client."""
-    poller = Poller()
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as far:
-        near, _ = listener.accept()
+class Served:
+    """A client, and a fiber that works for it; ``told`` is what became of it."""
+
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.poller = Poller()
         near.setblocking(False)
-        channel = Channel(poller, near)
+        self.channel = Channel(self.poller, near)
+        self.far = far
+        self.fibers = Fibers(self.loop)
+        self.begun, self.over = asyncio.Event(), asyncio.Event()
+        self.told: list[str] = []
+
+    def serve(self, work: Callable[[], Awaitable[object]], *, watches_itself: bool = False) -> None:
+        """Start a fiber as an event handler does: from the loop, outside every task."""
+        self.loop.call_soon(lambda: self.fibers.start(self._serve(work, watches_itself=watches_itself), self.channel))
+
+    async def _serve(self, work: Callable[[], Awaitable[object]], *, watches_itself: bool) -> None:
         try:
-            yield channel, far
+            with contextlib.nullcontext() if watches_itself else UnlessCut():
+                self.begun.set()
+                await work()
+            self.told.append("done")
+        except Cut:
+            self.told.append("cut")
+        except asyncio.CancelledError:
+            self.told.append("cancelled")
+            raise
         finally:
-            channel.close()
-            poller.close()
+            self.over.set()
+        await asyncio.sleep(0.001)  # nothing of it is left to end this
+        self.told.append("goes on")
 
 
-def _run(scenario: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(PATIENCE):
-            await scenario()
-
-    asyncio.run(bounded())
-
-
-def test_what_is_over_at_once_is_not_watched() -> None:
-    async def scenario() -> None:
-        async def dial() -> str:
-            assert channel.on_hangup is None
-            return "connected"
-
-        async with _client() as (channel, _):
-            assert await unless_cut(channel, Session("p"), dial()) == "connected"
-            assert channel.on_hangup is None
-
-    _run(scenario)
-
-
-def test_what_the_dial_raises_is_raised_at_once_or_later() -> None:
-    async def scenario() -> None:
-        async def dial(waits: int) -> str:
-            for _ in range(waits):
-                await asyncio.sleep(0)
-            raise LookupError
-
-        async with _client() as (channel, _):
-            for waits in range(3):
-                with pytest.raises(LookupError):
-                    await unless_cut(channel, Session("p"), dial(waits))
-                assert channel.on_hangup is None
-
-    _run(scenario)
-
-
-def test_a_dial_may_have_deadlines_of_its_own() -> None:
-    async def scenario() -> None:
-        async def dial() -> str:
+def _run(scene: Callable[[Served], Awaitable[None]]) -> Served:
+    async def main() -> Served:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            socket.create_connection(listener.getsockname()) as far,
+        ):
+            served = Served(listener.accept()[0], far)
             try:
-                async with asyncio.timeout(0.01):
-                    await asyncio.Event().wait()
-            except TimeoutError:
-                await asyncio.sleep(0)
-            return "second attempt"
-
-        async with _client() as (channel, _):
-            assert await unless_cut(channel, Session("p"), dial()) == "second attempt"
-
-    _run(scenario)
-
-
-@pytest.mark.parametrize("in_fiber", [False, True])
-def test_a_reset_ends_it_and_the_caller_goes_on(in_fiber: bool) -> None:
-    ended: list[str] = []
-    session = Session("p", target="web:80")
-
-    async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        waiting, over = loop.create_future(), loop.create_future()
-
-        async def dial() -> None:
-            try:
-                waiting.set_result(None)
-                await asyncio.Event().wait()
+                async with asyncio.timeout(PATIENCE):
+                    await scene(served)
+                    await served.over.wait()
+                    while served.told[-1] == "cut":  # noqa: ASYNC110 - the fiber is about to end
+                        await asyncio.sleep(0)
+                assert served.channel.on_hangup is None
             finally:
-                ended.append("dial")
+                served.channel.close()
+                served.poller.close()
+            return served
 
-        async def caller(channel: Channel) -> None:
-            with pytest.raises(Gone):
-                await unless_cut(channel, session, dial())
-            await asyncio.sleep(0.01)  # it is not cancelled any more
-            over.set_result(None)
-
-        async with _client() as (channel, far):
-            coroutine: Coroutine[Any, Any, None] = caller(channel)
-            if in_fiber:
-                loop.call_soon(Fibers(loop).start, coroutine)
-            else:
-                _ = Tasks().start(coroutine, "caller")
-            await waiting
-            reset(far)
-            await over
-
-    _run(scenario)
-    assert ended == ["dial"]
-    assert session.detail == "The client left while web:80 was being dialed."
+    return asyncio.run(main())
 
 
-def test_a_client_that_was_cut_before_is_not_waited_for() -> None:
-    ended: list[str] = []
-
-    async def scenario() -> None:
-        async def dial() -> None:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended.append("dial")
-
-        async with _client() as (channel, far):
-            reset(far)
-            with pytest.raises(ConnectionResetError):
-                await channel.receive(1)
-            with pytest.raises(Gone):
-                await unless_cut(channel, Session("p"), dial())
-            assert channel.on_hangup is None
-
-    _run(scenario)
-    assert ended == ["dial"]
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
 
 
-def test_the_callers_own_cancellation_is_passed_on() -> None:
-    async def scenario() -> None:
-        begun = asyncio.Event()
+def test_a_reset_ends_the_wait_and_nothing_else() -> None:
+    async def scene(served: Served) -> None:
+        served.serve(_for_ever)
+        await served.begun.wait()
+        reset(served.far)
 
-        async def dial() -> None:
-            begun.set()
-            await asyncio.Event().wait()
+    assert _run(scene).told == ["cut", "goes on"]
 
-        async with _client() as (channel, _):
-            task = Tasks().start(unless_cut(channel, Session("p"), dial()), "caller")
-            await begun.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert channel.on_hangup is None
 
-    _run(scenario)
+def test_a_fin_does_not() -> None:
+    async def scene(served: Served) -> None:
+        end = asyncio.Event()
+        served.serve(end.wait)
+        await served.begun.wait()
+        served.far.shutdown(socket.SHUT_WR)
+        while not served.channel.hung_up:  # noqa: ASYNC110 - the poller's turn comes
+            await asyncio.sleep(0)
+        end.set()
+
+    assert _run(scene).told[0] == "done"
+
+
+def test_after_a_reset_no_wait_is_begun() -> None:
+    async def scene(served: Served) -> None:
+        reset(served.far)
+        with pytest.raises(ConnectionResetError):
+            await served.channel.receive(1)
+        served.serve(_for_ever)
+
+    served = _run(scene)
+    assert served.told[0] == "cut"
+    assert not served.begun.is_set()
+
+
+def test_a_wait_may_have_a_deadline_of_its_own() -> None:
+    async def late() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await _for_ever()
+
+    async def scene(served: Served) -> None:
+        served.serve(late)
+
+    assert _run(scene).told[0] == "done"
+
+
+@pytest.mark.parametrize("and_reset", [False, True])
+def test_whoever_ends_all_fibers_ends_this_one_too(and_reset: bool) -> None:
+    async def scene(served: Served) -> None:
+        served.serve(_for_ever)
+        await served.begun.wait()
+        if and_reset:
+            reset(served.far)
+            served.poller.loop.call_soon(served.channel._ready, 0x10 | 0x08)
+        await served.fibers.cancel()
+
+    assert _run(scene).told == ["cancelled"]
+
+
+def test_a_wait_for_the_dialer_ends_as_well(tmp_path: Path) -> None:
+    async def scene(served: Served) -> None:
+        sockets = DialerSockets(tmp_path)  # where no dialer is
+        served.serve(lambda: sockets.stream(ip_address("192.0.2.1")), watches_itself=True)
+        await served.begun.wait()
+        reset(served.far)
+
+    assert _run(scene).told[0] == "cut"
+
+
+def test_a_task_has_no_client() -> None:
+    async def main() -> None:
+        with UnlessCut():
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
