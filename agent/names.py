@@ -17,6 +17,7 @@ from dconnect.core.limits import LOOKUPS_IN_FLIGHT, NAME_SECONDS
 from dconnect.core.rules import Rules
 from dconnect.dns import Agent, Found, NoAddress, NotOurs, Stopped, Unknown, Zone
 from dconnect.proxy.dial import OwnService
+from dconnect.proxy.fiber import UnlessCut
 
 _GONE = {"exited": "has stopped", "created": "was never started", "dead": "is dead"}
 
@@ -94,9 +95,10 @@ class Names:
         if self._egress == "deny" and not self._rules.may_open(host):
             raise DialError(Failure.POLICY, f"{host} is no container, and other destinations are off (--egress deny).")
         try:
-            async with asyncio.timeout(self._seconds):
-                await self._slots.acquire()
-                found = await self._in_thread(host)
+            with UnlessCut():
+                async with asyncio.timeout(self._seconds):
+                    await self._slots.acquire()
+                    found = await self._in_thread(host)
         except (OSError, UnicodeError) as error:  # a TimeoutError is an OSError
             if isinstance(error, TimeoutError) or error.args[0] == socket.EAI_AGAIN:
                 raise DialError(Failure.TIMEOUT, f"The engine's resolver did not answer for {host}.") from None

@@ -17,6 +17,7 @@ from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure, from_errno
 from dconnect.core.limits import DIALER_BATCH, DIALER_SECONDS, PROBE_BATCH
 from dconnect.core.tasks import Tasks
+from dconnect.proxy.fiber import UnlessCut
 
 _TCP = {4: b"4", 6: b"6"}
 _UDP = {4: b"u", 6: b"v"}
@@ -112,9 +113,10 @@ class DialerSockets:
             self._ask(kind)
         if not ready:
             try:
-                async with asyncio.timeout(DIALER_SECONDS):
-                    while not ready:
-                        await self._supply(self._waiters[kind])
+                with UnlessCut():
+                    async with asyncio.timeout(DIALER_SECONDS):
+                        while not ready:
+                            await self._supply(self._waiters[kind])
             except TimeoutError:
                 raise _not_ready() from None
         return ready.popleft()

@@ -13,9 +13,11 @@ from dconnect.core.errors import DialError
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure, from_errno
 from dconnect.core.limits import ATTEMPT_DELAY_SECONDS, CONNECT_SECONDS, MAX_ATTEMPTS
+from dconnect.proxy.fiber import Cut
 from dconnect.proxy.judge import Judge
 from dconnect.proxy.poller import Channel, Poller, connect
 from dconnect.proxy.race import Race, interleaved
+from dconnect.proxy.stream import Gone
 
 _SENTENCES = {
     Failure.REFUSED: "{target} refused the connection: nothing listens on port {port} there.",
@@ -107,10 +109,14 @@ class Dial:
     async def __call__(self, target: Target, session: Session) -> Channel:
         """Connect to a destination; ``session`` learns the address and how long it took.
 
-        Raises: DialError with the true reason.
+        Raises: DialError with the true reason; Gone when the client, for whom it is done, was cut.
         """
         begun = time.monotonic()
-        channel = await self._reach(target, session)
+        try:
+            channel = await self._reach(target, session)
+        except Cut:
+            session.detail = f"The client left while {target} was being dialed."
+            raise Gone(clean=False) from None
         session.connect = time.monotonic() - begun
         return channel
 

@@ -8,6 +8,10 @@ handshake's own work. A ``Fiber`` is resumed by the very event that it waits for
     await asyncio's future        resumed by the future's callback, in the loop's next iteration
     await asyncio.sleep(0)        resumed in the next iteration
 
+A fiber works for a client. What it awaits elsewhere for longer than a moment it awaits ``with
+UnlessCut()``, so that it goes no further when the client is cut; a wait that is over at once costs
+nothing for that.
+
 To asyncio a fiber is a task of another make (the Python documentation's "Extending asyncio"), so
 ``asyncio.timeout`` and the like work in it; and a Wait has what asyncio's tasks ask of a future.
 """
@@ -17,7 +21,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol
 
 
 class Wait:
@@ -72,16 +77,68 @@ class Wait:
         return self.wake_soon(asyncio.CancelledError())
 
 
+class Client(Protocol):
+    """For whom a fiber works: a ``poller.Channel``."""
+
+    on_hangup: Callable[[], None] | None
+    """Called from the event loop when the client ends or cuts its stream while nobody reads it."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether nothing that is sent arrives any more."""
+
+
+class Cut(Exception):
+    """The client is cut, so what was awaited for it is given up."""
+
+
+class UnlessCut:
+    """Awaits within it end with Cut as soon as the running fiber's client is cut (RST).
+
+    A FIN alone is no farewell: ``nc -N`` sends it along with its request.
+    """
+
+    __slots__ = ("_client", "_fiber", "_told")
+
+    def __init__(self) -> None:
+        running: object = asyncio.current_task()
+        self._fiber = running if isinstance(running, Fiber) else None
+        self._client = self._fiber.client if self._fiber is not None else None
+        self._told = False
+
+    def __enter__(self) -> None:
+        if self._client is not None:
+            if self._client.is_cut:
+                raise Cut
+            self._client.on_hangup = self._hung_up
+
+    def _hung_up(self) -> None:
+        assert self._client is not None
+        if self._client.is_cut and not self._told and self._fiber is not None:
+            self._told = True
+            self._fiber.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            self._client.on_hangup = None
+            cancelled = self._told and self._fiber is not None and not self._fiber.uncancel()
+            if cancelled and isinstance(error, asyncio.CancelledError):  # else the agent stops as well
+                raise Cut from None
+
+
 class Fiber:
     """A running coroutine; ``Fibers`` owns it."""
 
-    __slots__ = ("_cancelled", "_coroutine", "_ended", "_loop", "_requests", "_waits_for")
+    __slots__ = ("_cancelled", "_coroutine", "_ended", "_loop", "_requests", "_waits_for", "client")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         coroutine: Coroutine[Any, Any, None],
         ended: Callable[[Fiber, BaseException | None], None],
+        client: Client | None,
     ) -> None:
         self._loop = loop
         self._coroutine = coroutine
@@ -89,6 +146,7 @@ class Fiber:
         self._waits_for: Wait | asyncio.Future[Any] | None = None
         self._cancelled = False
         self._requests = 0
+        self.client = client
 
     def run(self, _: object = None) -> None:
         """Go on until the next wait, or the end."""
@@ -143,9 +201,9 @@ class Fibers:
         self._fibers: set[Fiber] = set()
         self._empty: asyncio.Future[None] | None = None
 
-    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def start(self, coroutine: Coroutine[Any, Any, None], client: Client | None = None) -> None:
         """Run a coroutine, at once up to its first wait; not from within another fiber or task."""
-        fiber = Fiber(self._loop, coroutine, self._end)
+        fiber = Fiber(self._loop, coroutine, self._end, client)
         self._fibers.add(fiber)
         fiber.run()
 

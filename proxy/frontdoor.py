@@ -178,7 +178,7 @@ class FrontDoor:
         client = Stream(channel)
         session = Session(f"{address[0]}:{address[1]}", started=time.monotonic())
         self._guests[client] = session
-        self._fibers.start(self._serve(client, session))
+        self._fibers.start(self._serve(client, session), channel)
 
     def _gone(self) -> None:
         self._clients -= 1
@@ -222,7 +222,8 @@ class FrontDoor:
             self.ended(session)
         except (Gone, OSError):
             if session.outcome == "open":
-                session.outcome, session.detail = "gone", "The client left during its handshake."
+                session.outcome = "gone"
+                session.detail = session.detail or "The client left during its handshake."
                 self.ended(session)
             elif session.outcome == CROWDED:
                 self.ended(session)

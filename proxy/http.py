@@ -61,7 +61,8 @@ async def serve_http(door: Door, client: Stream, session: Session) -> None:
             await client.farewell(b"")
     except (Gone, OSError):
         if session.outcome == "open":
-            session.outcome, session.detail = "gone", "The client left before its request was answered."
+            session.outcome = "gone"
+            session.detail = session.detail or "The client left before its request was answered."
     finally:
         upstreams.close()
         if not client.relayed:

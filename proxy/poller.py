@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from dconnect.core.limits import DEADLINE_TICK_SECONDS, EVENTS_PER_TURN
-from dconnect.proxy.fiber import Wait
+from dconnect.proxy.fiber import UnlessCut, Wait
 
 READ = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
@@ -185,6 +185,11 @@ class Channel:
         """Which of HANGUP was told so far: RDHUP when the peer ended its stream, one of CUT when it is gone."""
         return self._not_dry & HANGUP
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the peer is known to be gone: RST, or FIN both ways."""
+        return bool(self._not_dry & CUT)
+
     def send_if_free(self, data: bytes) -> None:
         """Send a few bytes, unless the peer is behind, in which case others may be half sent."""
         if self._writer is None:
@@ -275,7 +280,7 @@ async def connect(
 ) -> Channel:
     """Connect a non-blocking socket and watch it.
 
-    Raises: OSError with the errno of ``connect(2)``, TimeoutError; the socket is then closed.
+    Raises: OSError with the errno of ``connect(2)``, TimeoutError, Cut; the socket is then closed.
     """
     code = sock.connect_ex(address)
     if code == errno.EINPROGRESS:
@@ -287,9 +292,10 @@ async def connect(
     if code == errno.EALREADY:
         channel.deadline(seconds)
         try:
-            while code == errno.EALREADY:  # also after a false hint (see above)
-                await channel.writable()
-                code = sock.connect_ex(address)
+            with UnlessCut():
+                while code == errno.EALREADY:  # also after a false hint (see above)
+                    await channel.writable()
+                    code = sock.connect_ex(address)
         except BaseException:
             channel.close()
             raise

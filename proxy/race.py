@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from dconnect.core.address import IPAddress
 from dconnect.core.limits import PARALLEL_ATTEMPTS
-from dconnect.proxy.fiber import Wait
+from dconnect.proxy.fiber import UnlessCut, Wait
 from dconnect.proxy.poller import Channel, Poller
 
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
@@ -86,7 +86,8 @@ class Race:
             channel.wake_when_writable(sign)
         timer = self._poller.loop.call_later(seconds, sign.wake)
         try:
-            await sign
+            with UnlessCut():
+                await sign
         finally:
             timer.cancel()
 

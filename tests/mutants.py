@@ -22,6 +22,7 @@ HTTP = " ".join(
     f"tests/conformance/proxy/test_http_{part}.py" for part in ("exchanges", "leaving", "messages", "targets")
 )
 
+LEAVING = "tests/conformance/proxy/test_leaving.py tests/unit/proxy/test_unless_cut.py"
 PAGES = "tests/unit/proxy/test_pages.py tests/conformance/proxy/test_error_pages.py"
 
 MUTANTS = (
@@ -389,6 +390,16 @@ MUTANTS = (
         "tests/unit/proxy/test_guests.py",
     ),
     Mutant("proxy/guests.py", "        self.pop(client, None)\n", "", "tests/conformance/proxy/test_limits.py"),
+    # A dial ends with its client's RST, wherever it waits, and not with its FIN.
+    Mutant("proxy/fiber.py", "            self._fiber.cancel()\n", "            pass\n", LEAVING),
+    Mutant("proxy/fiber.py", "if self._client.is_cut and not self._told", "if not self._told", LEAVING),
+    Mutant("proxy/fiber.py", "            if self._client.is_cut:\n", "            if False:\n", LEAVING),
+    Mutant("proxy/fiber.py", "self._told and self._fiber is not None and", "self._fiber is not None and", LEAVING),
+    Mutant("proxy/fiber.py", "            self._client.on_hangup = None\n", "            pass\n", LEAVING),
+    Mutant("proxy/race.py", "            with UnlessCut():\n", "            if True:\n", LEAVING),
+    Mutant("proxy/poller.py", "            with UnlessCut():\n", "            if True:\n", LEAVING),
+    Mutant("agent/names.py", "            with UnlessCut():\n", "            if True:\n", LEAVING),
+    Mutant("agent/sockets.py", "                with UnlessCut():\n", "                if True:\n", LEAVING),
     # Error pages: for people, escaped, bounded, and true about what listens.
     Mutant(
         "proxy/pages.py", "safe = html.escape(character)", "safe = character", f"{PAGES} tests/fuzz/test_fuzz_pages.py"

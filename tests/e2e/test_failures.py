@@ -6,6 +6,7 @@ import contextlib
 import functools
 import random
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from bed.dconnect import Dconnect
 from bed.name_server import name_server
 from bed.scene import Scene
 from bed.session import Bed
+from bed.waiting import wait_for
 
 SILENCE_SECONDS = 10.0
 
@@ -135,6 +137,21 @@ def eventually(lines: Callable[[], list[dict[str, Any]]], count: int) -> list[di
     while len(found := lines()) < count and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
+
+
+def test_a_client_that_is_cut_ends_its_dial(client: Client, agent: Dconnect, cases: dict[str, Case]) -> None:
+    before = len(agent.sessions("mute:80"))
+    connection = client.open()
+    connection.sendall(b"\x05\x01\x00\x05\x01\x00\x03\x04mute\x00\x50")
+    wait_for("it is dialed", lambda: "mute:80" in str(client.own("/api/v1/connections")), 5)
+    begun = time.monotonic()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+    lines = eventually(lambda: agent.sessions("mute:80")[before:], 1)
+    assert time.monotonic() - begun < SILENCE_SECONDS / 2
+    assert [(line["outcome"], line["detail"]) for line in lines] == [
+        ("gone", "The client left while mute:80 was being dialed.")
+    ]
 
 
 def test_a_resolver_that_does_not_answer_is_a_timeout(client: Client) -> None:
