@@ -22,6 +22,7 @@ from dconnect.agent.dialing import Strategy
 from dconnect.agent.docker.watch import Watcher
 from dconnect.agent.links import Links
 from dconnect.agent.metrics import render
+from dconnect.agent.missing import missing
 from dconnect.agent.names import no_addresses
 from dconnect.core.config import AgentConfig
 from dconnect.core.inventory import Inventory
@@ -53,7 +54,7 @@ class State(Protocol):
 def application(state: State) -> web.Application:
     """The routes over a state."""
     api = _Api(state)
-    app = web.Application()
+    app = web.Application(middlewares=[missing])
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/", api.page)
     app.router.add_get("/api/v1/status", api.status)

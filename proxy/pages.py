@@ -36,7 +36,7 @@ _STYLE = (
 _STYLE_HASH = "jlIVpTAI5rAI3ExAQ9iy6Ujqn48nC7kHwB27XSiTcP8="
 """SHA-256 of the style in base64, as CSP wants it: computed here it would cost a worker OpenSSL."""
 
-_FIELDS: http1.Fields = [
+FIELDS: http1.Fields = [
     (b"Content-Type", b"text/html; charset=utf-8"),
     (
         b"Content-Security-Policy",
@@ -44,6 +44,7 @@ _FIELDS: http1.Fields = [
     ),
     (b"X-Content-Type-Options", b"nosniff"),
 ]
+"""What goes with every page."""
 
 _PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -99,7 +100,7 @@ async def failure_page(door: Door, head: http1.RequestHead, session: Session) ->
         steps = [_MISDIRECTED]
     elif session.outcome in _STEPS:
         steps = [_STEPS[session.outcome]]
-    return _FIELDS, render(session.status, session.detail, asked_for(head), [*steps, _LOGS])
+    return FIELDS, render(session.status, session.detail, asked_for(head), [*steps, _LOGS])
 
 
 async def probed(door: Door, address: str, ports: list[int]) -> Ports:

@@ -409,6 +409,7 @@ MUTANTS = (
     Mutant("proxy/pages.py", "for port in ports[:PAGE_PORTS]:", "for port in ports:", PAGES),
     Mutant("proxy/pages.py", "(found.silent if tried else found.untried)", "found.listens", PAGES),
     Mutant("proxy/http.py", "if head is None or not http1.prefers_html(head.fields):", "if head is None:", PAGES),
+    Mutant("agent/missing.py", "request.rel_url.raw_path", "request.path", "tests/unit/agent/test_missing.py"),
     Mutant("proxy/wire/http1.py", 'weights[b"text/html"] > 0 and ', "", PAGES),
     # A name is what it is now.
     Mutant(
