@@ -162,7 +162,7 @@ class Associations:
 
     def _client_ready(self, association: _Association, mask: int) -> None:
         """Only the end counts: the connection carries nothing, so what a client sends stays in the kernel."""
-        if mask & HANGUP:
+        if mask & HANGUP and association in self._associations:
             code = association.channel.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self._end(association, OSError(code, "client") if code else None)
 

@@ -33,6 +33,9 @@ from dconnect.proxy.dial import Dial
 from dconnect.proxy.policy import Policy
 from dconnect.proxy.wire import udp
 
+_OBJECT_BYTES = 64
+"""What a payload that waits costs beside its bytes."""
+
 Source = tuple[str, int] | tuple[str, int, int, int]
 """A client's address and port, as ``recvfrom`` tells it."""
 
@@ -180,7 +183,7 @@ class Flow:
                 port.drop("full", self)
                 return
             self._held[destination] = []
-        if port.hold(len(payload)):
+        if port.hold(_OBJECT_BYTES + len(payload)):
             self._held[destination].append(bytes(payload))
         else:
             port.drop("full", self)
@@ -190,7 +193,7 @@ class Flow:
             route = await self._route(destination)
         finally:
             held = self._held.pop(destination)
-            self._port.release(sum(map(len, held)))
+            self._port.release(sum(_OBJECT_BYTES + len(payload) for payload in held))
         if self.closed:
             return
         if self._routes.pop(destination, None) is None:

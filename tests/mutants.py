@@ -21,6 +21,7 @@ class Mutant:
 HTTP = " ".join(
     f"tests/conformance/proxy/test_http_{part}.py" for part in ("exchanges", "leaving", "messages", "targets")
 )
+UDP = "tests/conformance/proxy/test_rfc1928_udp.py"
 
 LEAVING = "tests/conformance/proxy/test_leaving.py tests/unit/proxy/test_unless_cut.py"
 PAGES = "tests/unit/proxy/test_pages.py tests/conformance/proxy/test_error_pages.py"
@@ -418,4 +419,68 @@ MUTANTS = (
         "pass",
         "tests/unit/dns/test_resolver.py",
     ),
+    # UDP: an answer is from whom it says, a source has one association, and only what may be reached is.
+    Mutant(
+        "proxy/flow.py",
+        "self._permitted.get(peer[:2])",
+        "self._permitted.get(peer[:2]) or next(iter(self._permitted.values()), None)",
+        UDP,
+    ),
+    Mutant("proxy/flow.py", " or route.policy is not port.policy()", "", UDP),
+    Mutant("proxy/flow.py", "len(self._held) >= UDP_LOOKUPS_PER_SOURCE or ", "", UDP),
+    Mutant("proxy/flow.py", "        self._permitted.pop(route.peer, None)\n", "", UDP),
+    Mutant(
+        "proxy/associate.py",
+        "self._hosts.get(source[0])",
+        "next(iter(self._hosts.values()), None)",
+        UDP,
+    ),
+    Mutant(
+        "proxy/associate.py",
+        """            if association.flow is None:
+                break
+""",
+        """            break
+""",
+        UDP,
+    ),
+    Mutant(
+        "proxy/associate.py",
+        """        if not host.associations:
+            for flow in tuple(host.flows):
+                self._forget(flow)
+""",
+        """        for flow in tuple(host.flows):
+            self._forget(flow)
+        if not host.associations:
+""",
+        UDP,
+    ),
+    Mutant(
+        "proxy/associate.py",
+        """            if association.flow is flow:
+                association.flow = None
+""",
+        """            pass
+""",
+        UDP,
+    ),
+    Mutant("proxy/associate.py", "if mask & HANGUP ", "if mask & 8 ", UDP),
+    Mutant("proxy/wire/udp.py", "    if datagram[2]:", "    if datagram[2] & 0x80:", "tests/unit/proxy/test_udp.py"),
+    Mutant(
+        "proxy/dial.py",
+        """                await self._allow(target, address)
+            except""",
+        """                pass
+            except""",
+        UDP,
+    ),
+    # The other worker has the socket still: without this its events go on coming here.
+    Mutant(
+        "proxy/poller.py",
+        "        self._epoll.unregister(channel.fd)\n",
+        "",
+        "tests/unit/agent/test_handover.py",
+    ),
+    Mutant("agent/sockets.py", "self._ask(kind)  # again", "pass  # again", "tests/unit/agent/test_sockets.py"),
 )

@@ -12,7 +12,7 @@ import pytest
 
 from dconnect.core.address import IPAddress
 from dconnect.core.events import UdpSession
-from dconnect.core.limits import UDP_ASSOCIATIONS_PER_ADDRESS, UDP_DESTINATIONS, UDP_LOOKUPS_PER_SOURCE
+from dconnect.core.limits import UDP_ASSOCIATIONS_PER_ADDRESS, UDP_DESTINATIONS, UDP_HELD_BYTES, UDP_LOOKUPS_PER_SOURCE
 from dconnect.core.rules import Rules
 from dconnect.proxy.fake import FakeResolve
 from dconnect.proxy.policy import Policy
@@ -280,16 +280,31 @@ def test_names_that_time_out_leave_others_their_turn(tmp_path: Path) -> None:
         assert _dropped(door) == {"full": 3}
 
 
+def test_what_waits_for_names_is_bounded(tmp_path: Path) -> None:
+    class Slow(FakeResolve):
+        async def __call__(self, host: str) -> Sequence[IPAddress]:
+            if host == "slow":
+                await door.never()
+            return self.names[host]
+
+    with DoorThread(tmp_path, resolve=Slow(NAMES)) as door:
+        slow, caller, service = Caller(door), Caller(door), Service(door)
+        for _ in range(UDP_HELD_BYTES // 60_000 + 2):
+            slow.send(by_name("slow", 53), bytes(60_000))
+            speaks(caller, service)  # so that the door keeps up
+        assert _dropped(door) == {"full": 2}
+
+
 def test_a_source_may_have_many_destinations_and_the_longest_unused_is_forgotten(door: DoorThread) -> None:
     caller = Caller(door)
     services = [Service(door) for _ in range(UDP_DESTINATIONS + 1)]
-    seen = {speaks(caller, service) for service in services}
+    seen = {speaks(caller, service) for service in (*services[:-1], services[0], services[-1])}
     (ours,) = seen
-    services[0].sock.sendto(b"forgotten", ours)
-    services[1].sock.sendto(b"known", ours)
-    assert caller.receive() == services[1].header + b"known"
+    services[1].sock.sendto(b"forgotten", ours)
+    services[0].sock.sendto(b"known", ours)
+    assert caller.receive() == services[0].header + b"known"
     assert _dropped(door) == {"stranger": 1}
-    speaks(caller, services[0])
+    speaks(caller, services[1])
 
 
 def test_the_oldest_waiting_association_is_taken_and_no_source_more_than_there_are(door: DoorThread) -> None:
@@ -304,12 +319,15 @@ def test_the_oldest_waiting_association_is_taken_and_no_source_more_than_there_a
 
 
 def test_the_end_of_one_association_does_not_silence_another_source_of_its_address(door: DoorThread) -> None:
-    """Behind docker-proxy nobody can tell whose source is whose; here the second takes the first one's association."""
+    """Behind docker-proxy nobody can tell whose source is whose; here each takes the other one's association."""
     service, first, second = Service(door), Caller(door), Caller(door)
-    speaks(second, service)
-    first.tcp.close()
-    speaks(Caller(door), service)  # the end was seen by now
-    speaks(second, service)
+    seen = speaks(second, service)
+    speaks(first, service)
+    first.tcp.shutdown(socket.SHUT_WR)
+    assert rest(first.tcp) == b""
+    assert speaks(second, service) == seen
+    speaks(Caller(door), service)
+    assert speaks(second, service) == seen
 
 
 def test_all_sources_of_an_address_end_with_its_last_association(door: DoorThread) -> None:
