@@ -39,8 +39,10 @@ from dconnect.core.limits import (
 from dconnect.core.rules import Rules
 from dconnect.dns import DnsServer, Resolver, Zone, build
 from dconnect.proxy.dial import Dial
+from dconnect.proxy.door import Accepts
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.judge import Judge
+from dconnect.proxy.lookup import Lookup
 from dconnect.proxy.policy import Admission, Policy
 from dconnect.proxy.poller import Poller
 
@@ -69,14 +71,16 @@ class Worker:
         self._sockets = LocalSockets() if self._config.embedded else DialerSockets(Path(labels.RUN_DIR))
         self._poller = Poller()
         self._resolver = Resolver()
+        names = Names(lambda: self._zone, self._config.egress, rules=self._rules)
+        judge = Judge(self._judgement, self._sockets.is_local)
         self._door = FrontDoor(
             poller=self._poller,
             listener=borrow(lent.front),
             dial=Dial(
                 poller=self._poller,
-                resolve=Names(lambda: self._zone, self._config.egress, rules=self._rules),
+                resolve=names,
                 sockets=self._sockets,
-                judge=Judge(self._judgement, self._sockets.is_local),
+                judge=judge,
                 own_service=lent.api_path,
                 own_ports=frozenset((80, FRONT_DOOR_PORT, self._config.port)),
             ),
@@ -84,6 +88,8 @@ class Worker:
             admits=self.admits,
             hosts=own_hosts(self._config.bind, self._config.suffixes),
             max_clients=_max_clients(),
+            lookup=Lookup(resolve=names, reverse=names.name_of, judge=judge),
+            accepts=_accepts(self._config.auth),
         )
         self._dns = DnsServer(
             udp=[borrow(lent.dns_udp)], tcp=[borrow(lent.dns_tcp)], admits=self.admits, resolver=self._resolver
@@ -215,6 +221,15 @@ class Worker:
 def own_hosts(bind: str, suffixes: tuple[str, ...]) -> frozenset[str]:
     """What may stand in the Host of a request for the agent itself."""
     return frozenset(("127.0.0.1", "localhost", "::1", bind, *(f"dconnect.{suffix}" for suffix in suffixes)))
+
+
+def _accepts(auth: str) -> Accepts | None:
+    """Who knows the right password; None when there is none."""
+    if not auth:
+        return None
+    from dconnect.core.credentials import Verifier  # noqa: PLC0415 - hashing is wanted by few, and takes memory
+
+    return Verifier(auth).accepts
 
 
 def _max_clients() -> int:

@@ -42,6 +42,9 @@ LINGER_SECONDS = 2.0
 DRAIN_SECONDS = 5.0
 """Open connections may finish within this after SIGTERM; Docker kills after 10 s."""
 
+MAX_SOCKS4_USER_BYTES = 255
+"""A SOCKS4 USERID, whose length the protocol leaves open: as long as RFC 1929 lets a user name be."""
+
 MAX_HEAD_BYTES = 32 * 1024
 """An HTTP head; twice Apache's 16 KiB, nginx allows 4 × 8 KiB."""
 

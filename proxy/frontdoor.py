@@ -15,12 +15,15 @@ from dconnect.core.errors import MalformedMessage
 from dconnect.core.events import Observer, Session
 from dconnect.core.limits import DRAIN_SECONDS, HANDSHAKE_SECONDS, PAUSE_SECONDS, RELIEVED_SECONDS
 from dconnect.proxy.dial import Dial
+from dconnect.proxy.door import Accepts
 from dconnect.proxy.fiber import Fibers
 from dconnect.proxy.guests import CROWDED, SHUTDOWN, Guests
 from dconnect.proxy.http import serve_http
+from dconnect.proxy.lookup import Lookup
 from dconnect.proxy.poller import Channel, Poller
 from dconnect.proxy.relay import PipePool, Relay
-from dconnect.proxy.socks import refuse_socks4, serve_socks5
+from dconnect.proxy.socks import serve_socks5
+from dconnect.proxy.socks4 import serve_socks4
 from dconnect.proxy.stream import Gone, Stream
 from dconnect.proxy.wire.sniff import Protocol, sniff
 
@@ -48,6 +51,8 @@ class FrontDoor:
         admits: Callable[[str], bool],
         hosts: frozenset[str],
         max_clients: int,
+        lookup: Lookup,
+        accepts: Accepts | None = None,
     ) -> None:
         """Wire it; ``start`` opens it.
 
@@ -59,8 +64,12 @@ class FrontDoor:
             admits: whether a peer's address may talk to us.
             hosts: what may stand in the Host of an origin-form request.
             max_clients: beyond it accepting pauses.
+            lookup: names and addresses for those who only ask.
+            accepts: knows the right user name and password; None when nobody is asked for one.
         """
         self.dial = dial
+        self.lookup = lookup
+        self.accepts = accepts
         self.hosts = hosts
         self._poller = poller
         self._listener = listener
@@ -242,7 +251,7 @@ class FrontDoor:
             case Protocol.SOCKS5:
                 await serve_socks5(self, client, session)
             case Protocol.SOCKS4:
-                await refuse_socks4(client, session)
+                await serve_socks4(self, client, session)
             case Protocol.UNKNOWN:
                 tls = client.buffer[0] == _TLS_HANDSHAKE
                 hint = "TLS: write the proxy's URL with http://, not https://." if tls else "neither SOCKS nor HTTP."

@@ -13,8 +13,10 @@ from dconnect.core.address import parse_authority
 from dconnect.core.errors import DialError, MalformedMessage, UsageError
 from dconnect.core.events import Session
 from dconnect.core.limits import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS
+from dconnect.proxy import auth
 from dconnect.proxy.door import Door
 from dconnect.proxy.exchange import Exchange, Route
+from dconnect.proxy.socks import UNAUTHORIZED
 from dconnect.proxy.stream import Gone, Stream
 from dconnect.proxy.upstreams import Upstreams
 from dconnect.proxy.wire import http1
@@ -78,9 +80,11 @@ async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: 
         session.front = "connect" if head.method == b"CONNECT" else "http"
         http1.check_host(head)
         if head.method == b"CONNECT":
+            auth.check_proxied(head, door.accepts)
             await _tunnel(door, client, head, session)
             return False
         route = route_of(head, door.hosts)
+        (auth.check_proxied if route.target is not None else auth.check_own)(head, door.accepts)
         if route.target is not None and http1.max_forwards(head) == 0:
             raise _last_stop(head)
         session.target = str(route.target) if route.target else f"dconnect{route.path.decode('ascii', 'replace')}"
@@ -89,6 +93,10 @@ async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: 
         session.outcome, session.status = "ok", answer.status
         await client.channel.send(answer.response)
         return False
+    except auth.Challenge as challenge:
+        session.outcome, session.status, session.detail = UNAUTHORIZED, challenge.status, str(challenge)
+        await client.channel.send(challenge.response)
+        return challenge.again
     except Refusal as error:
         status, sentence = error.status, str(error)
         session.outcome = "malformed"

@@ -25,9 +25,11 @@ from dconnect.core.address import IPAddress
 from dconnect.core.config import Egress
 from dconnect.core.inventory import Container, Endpoint, Inventory
 from dconnect.proxy.dial import Dial, Resolve
-from dconnect.proxy.fake import FakeResolve, FakeSockets, Recorder
+from dconnect.proxy.door import Accepts
+from dconnect.proxy.fake import FakeResolve, FakeReverse, FakeSockets, Recorder
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.judge import Judge
+from dconnect.proxy.lookup import Lookup
 from dconnect.proxy.policy import Policy
 from dconnect.proxy.poller import Poller
 
@@ -87,6 +89,7 @@ class DoorThread:
         egress: Egress = "allow",
         max_clients: int = 100,
         listener: socket.socket | None = None,
+        accepts: Accepts | None = None,
     ) -> None:
         """``listener``: another door's, to share as workers share theirs."""
         self.recorder = Recorder()
@@ -96,6 +99,7 @@ class DoorThread:
         self._admits = admits
         self._policy = Policy(inventory(), egress)
         self._max_clients = max_clients
+        self._accepts = accepts
         self.listener = listener if listener is not None else socket.create_server(("127.0.0.1", 0))
         self._owns_listener = listener is None
         self._api_path = str(directory / "api.sock")
@@ -135,11 +139,12 @@ class DoorThread:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as the supervisor's listener has it
             self.address = listener.getsockname()
             sockets = FakeSockets([ip_address("127.0.0.9")])
+            judge = Judge(lambda: self._policy, sockets.is_local)
             dial = Dial(
                 poller=poller,
                 resolve=self._resolve,
                 sockets=sockets,
-                judge=Judge(lambda: self._policy, sockets.is_local),
+                judge=judge,
                 own_service=self._api_path,
                 own_ports=frozenset((80, 1080)),
             )
@@ -151,6 +156,8 @@ class DoorThread:
                 admits=self._admits,
                 hosts=frozenset(("127.0.0.1", "localhost", "dconnect.docker")),
                 max_clients=self._max_clients,
+                lookup=Lookup(resolve=self._resolve, reverse=FakeReverse(NAMES), judge=judge),
+                accepts=self._accepts,
             )
             self.door.start()
             self._ready.set()

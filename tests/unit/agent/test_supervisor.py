@@ -22,7 +22,7 @@ DEADLINE = 10.0
 CHILD = """
 import ctypes, json, os, signal, sys, time
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a test that fails may leave none behind
-lent = json.loads(sys.argv[1])
+lent = json.loads(os.environ["DCONNECT_LENT"])
 with open(os.environ["TOLD"], "a") as told:
     print(json.dumps([lent["index"], os.getpid(), os.getpgid(0) == os.getpid()]), file=told, flush=True)
 if os.environ.get("STUBBORN"):
