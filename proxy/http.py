@@ -12,6 +12,7 @@ from http import HTTPStatus
 from dconnect.core.address import parse_authority
 from dconnect.core.errors import DialError, MalformedMessage, UsageError
 from dconnect.core.events import Session
+from dconnect.core.failure import PROXY_ERRORS
 from dconnect.core.limits import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS
 from dconnect.proxy import auth
 from dconnect.proxy.door import Door
@@ -73,6 +74,7 @@ async def serve_http(door: Door, client: Stream, session: Session) -> None:
 async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: Session, patience: float) -> bool:
     """One request; True when the connection may carry another."""
     head: http1.RequestHead | None = None
+    why: http1.Fields = []
     try:
         head = await _read_head(client, session, patience)
         if head is None:
@@ -103,6 +105,8 @@ async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: 
     except DialError as error:
         status, sentence = error.failure.value.http_status, str(error)
         session.outcome = error.failure.name.lower()
+        if not session.connect:  # RFC 9209 §2.3; what went wrong later has other words
+            why = [(b"Proxy-Status", b"dconnect; error=" + PROXY_ERRORS[error.failure].encode())]
     except http1.Unacceptable as error:
         status, sentence = error.status, str(error)
         session.outcome = "malformed"
@@ -110,7 +114,7 @@ async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: 
         status, sentence = 400, str(error)
         session.outcome = "malformed"
     session.status, session.detail = status, sentence
-    await client.channel.send(error_response(status, sentence, head))
+    await client.channel.send(error_response(status, sentence, head, why))
     return False
 
 
@@ -209,13 +213,16 @@ def _absolute(head: http1.RequestHead, scheme: bytes, rest: bytes) -> Route:
     return Route(target, path, authority)
 
 
-def error_response(status: int, sentence: str, head: http1.RequestHead | None) -> bytes:
-    """A whole error response with a one-sentence body; the connection ends after it."""
+def error_response(
+    status: int, sentence: str, head: http1.RequestHead | None, why: http1.Fields | None = None
+) -> bytes:
+    """A whole error response with a one-sentence body; the connection ends after it. ``why`` is for programs."""
     body = b"" if head is not None and head.method == b"HEAD" else sentence.encode() + b"\n"
     fields = [
         (b"Content-Type", b"text/plain; charset=utf-8"),
         (b"Content-Length", b"%d" % (len(sentence.encode()) + 1)),
         (b"Cache-Control", b"no-store"),
         (b"Connection", b"close"),
+        *(why or ()),
     ]
     return http1.write_head(b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()), fields) + body
