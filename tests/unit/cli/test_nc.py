@@ -7,6 +7,7 @@ import os
 import pty
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -99,22 +100,22 @@ def test_the_target_s_fin_is_eof_for_our_reader_and_the_sending_goes_on(engine: 
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_fifty_megabytes_arrive_intact(engine: DockerEngine, door: DoorThread, direction: str) -> None:
     server = door.server()
-    with running(engine, door, "web", server.port) as process:
-        target = server.accept()
-        got: list[bytes] = []
+    got: list[bytes] = []
+
+    def serve(target: socket.socket) -> None:
         if direction == "up":
-            reader = threading.Thread(target=lambda: (got.append(rest(target)), target.close()))
-            reader.start()
-            out, errors = process.communicate(BIG, timeout=DEADLINE_S)
-            reader.join(DEADLINE_S)
+            got.append(rest(target))
         else:
-            writer = threading.Thread(target=lambda: (target.sendall(BIG), target.close()))
-            writer.start()
-            out, errors = process.communicate(timeout=DEADLINE_S)
-            writer.join(DEADLINE_S)
-            got.append(out)
+            target.sendall(BIG)
+        target.close()
+
+    with running(engine, door, "web", server.port) as process:
+        serving = threading.Thread(target=serve, args=(server.accept(),))
+        serving.start()
+        out, errors = process.communicate(BIG if direction == "up" else None, timeout=DEADLINE_S)
+        serving.join(DEADLINE_S)
         assert (process.returncode, errors) == (0, b"")
-        assert hashlib.sha256(got[0]).digest() == hashlib.sha256(BIG).digest()
+        assert hashlib.sha256(got[0] if direction == "up" else out).digest() == hashlib.sha256(BIG).digest()
 
 
 def test_what_the_target_says_with_the_connect_is_not_lost(engine: DockerEngine, door: DoorThread) -> None:
