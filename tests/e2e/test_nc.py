@@ -53,12 +53,21 @@ def test_an_unknown_name_is_5_and_a_refused_port_1_with_a_sentence_each(
 
 def test_ssh_speaks_through_it(bed: Bed, scene: Scene, agent: Dconnect, tmp_path: Path) -> None:
     """The echo service is no ssh server, but ssh gets its own banner back, and says so."""
-    words = ["ssh", "-v", "-o", f"ProxyCommand={PROGRAM} nc %h %p", "-o", f"UserKnownHostsFile={tmp_path}/known"]
+    words = [
+        "timeout",
+        "5",
+        "ssh",
+        "-v",
+        "-o",
+        f"ProxyCommand={PROGRAM} nc %h %p",
+        "-o",
+        f"UserKnownHostsFile={tmp_path}/known",
+    ]
     result = bed.host.run([*words, "-o", "BatchMode=yes", "-p", "7", "plain", "true"], timeout=30)
     assert "Remote protocol version 2.0, remote software version OpenSSH" in result.stderr
 
 
-@pytest.mark.parametrize("closing", ["| head -c 5", "| true"])
+@pytest.mark.parametrize("closing", ["| head -c 5 | wc -c", "| true"])
 def test_a_reader_that_left_ends_it_quietly(bed: Bed, scene: Scene, agent: Dconnect, closing: str) -> None:
     script = f"printf '100000000\\n' | {PROGRAM} nc plain 19 {closing}"
     result = bed.host.run(["bash", "-c", script], timeout=30)

@@ -77,6 +77,14 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def test_what_a_child_is_lent_does_not_stand_in_its_arguments(told: Path) -> None:
+    with supervised(told):
+        until(lambda: len(children(told)) == 2)
+        for _, pid, _ in children(told):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            assert words[1:] == [b"-P", b"-m", b"a_child", b""]
+
+
 def test_a_dead_child_is_restarted_and_the_others_are_left_alone(told: Path) -> None:
     with supervised(told) as process:
         until(lambda: len(children(told)) == 2)
