@@ -63,10 +63,8 @@ Allow = Annotated[
 ]
 Deny = Annotated[list[str] | None, typer.Option(metavar="CIDR|DOMAIN", help="Destination to refuse; repeatable.")]
 
-Auth = Annotated[bool, typer.Option("--auth", help="Want a password; it is made, and told once.")]
-AuthFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Want the password of this file: one line, user:password.")
-]
+Auth = Annotated[bool, typer.Option("--auth", help="Want a password at the front door; made and printed.")]
+AuthFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Want this file's: one line, user:password.")]
 
 
 @contextmanager

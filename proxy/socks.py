@@ -9,7 +9,7 @@ from dconnect.core.address import IPAddress, Target, parse_ip
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
-from dconnect.proxy.door import Door
+from dconnect.proxy.door import Accepts, Door
 from dconnect.proxy.poller import Channel
 from dconnect.proxy.stream import Stream
 from dconnect.proxy.wire import socks5
@@ -109,7 +109,9 @@ async def _resolve_ptr(door: Door, client: Stream, session: Session, target: Tar
 
 async def _handshake(door: Door, client: Stream, session: Session) -> tuple[int, Target] | None:
     """Method selection, password and request; None when the client was refused."""
-    if not await _select_method(door, client, session) or not await _signed_in(door, client, session):
+    if not await _select_method(door, client, session):
+        return None
+    if door.accepts is not None and not await _signed_in(door.accepts, client, session):
         return None
     try:
         request = await client.parse(socks5.parse_request)
@@ -136,12 +138,10 @@ async def _select_method(door: Door, client: Stream, session: Session) -> bool:
     return False
 
 
-async def _signed_in(door: Door, client: Stream, session: Session) -> bool:
-    """Whether the password is right, where one is wanted (RFC 1929)."""
-    if door.accepts is None:
-        return True
+async def _signed_in(accepts: Accepts, client: Stream, session: Session) -> bool:
+    """Whether the user name and the password are right (RFC 1929)."""
     user, password = await client.parse(socks5.parse_password)
-    if door.accepts(user, password):
+    if accepts(user, password):
         await client.channel.send(socks5.password_reply(right=True))
         return True
     session.outcome, session.detail = UNAUTHORIZED, "The user name or the password is wrong."

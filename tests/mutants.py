@@ -426,7 +426,7 @@ MUTANTS = (
         "tests/conformance/proxy/test_tor.py",
     ),
     # A password lets in who knows it, and nobody else, by any way; it goes no further.
-    Mutant("proxy/socks.py", "if door.accepts(user, password):", "if user:", "tests/conformance/proxy/test_rfc1929.py"),
+    Mutant("proxy/socks.py", "if accepts(user, password):", "if user:", "tests/conformance/proxy/test_rfc1929.py"),
     Mutant(
         "proxy/socks.py",
         "socks5.NO_AUTHENTICATION if door.accepts is None else socks5.USERNAME_PASSWORD",
