@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,7 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from dconnect.agent import stderr
+from dconnect.agent import labels, stderr
 from dconnect.agent.lent import Lent
 from dconnect.agent.log import LogBuffer, configure
 
@@ -31,7 +32,7 @@ def run(
         loop_factory: makes the event loop; None is asyncio's own.
     """
     with stderr.opened(sys.stderr.fileno()) as fd:
-        lent = Lent.from_json(sys.argv[1])
+        lent = Lent.from_json(os.environ[labels.ENV_LENT])
         buffer = configure(process(lent), fd)
         try:
             _run(lent, main, buffer, loop_factory)

@@ -23,6 +23,8 @@ LABEL_CONFIG = "dev.dconnect.config"
 
 ENV_CONFIG = "DCONNECT_CONFIG"
 """Environment variable that carries ``AgentConfig.to_json()`` into the agent."""
+ENV_LENT = "DCONNECT_LENT"
+"""Environment variable that carries ``Lent.to_json()`` into a child; its arguments anybody on the machine may read."""
 RUN_DIR = "/run/dconnect"
 """Where ``VOLUME_NAME`` is mounted in agent and dialer."""
 DOCKER_SOCKET = "/var/run/docker.sock"

@@ -13,7 +13,7 @@ from dconnect.core.config import AgentConfig
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """The argument of every child process."""
+    """What every child process is told, by its environment."""
 
     config: AgentConfig
     engine: str

@@ -91,6 +91,16 @@ class Names:
             case nothing:
                 raise no_addresses(host, nothing)
 
+    def name_of(self, address: IPAddress) -> str:
+        """``dconnect.proxy.lookup.Reverse``: the name of the container at an address."""
+        zone = self._zone()
+        if zone is None:
+            raise not_informed()
+        name = zone.name_of(address)
+        if name is None:
+            raise DialError(Failure.NAME_UNKNOWN, f"No container has the address {address}.")
+        return name
+
     async def _elsewhere(self, host: str) -> Sequence[IPAddress]:
         if self._egress == "deny" and not self._rules.may_open(host):
             raise DialError(Failure.POLICY, f"{host} is no container, and other destinations are off (--egress deny).")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dconnect.agent import stderr
+from dconnect.agent import labels, stderr
 from dconnect.agent.dialer import watch_peer
 from dconnect.agent.lent import Lent
 from dconnect.core.backoff import backoff
@@ -107,11 +107,12 @@ class Supervisor:
     def _start_due(self) -> None:
         for child in self._children:
             if not child.pid and not self._stopping and child.due <= time.monotonic():
-                argv = [sys.executable, "-P", "-m", child.module, child.lent.to_json()]
+                argv = [sys.executable, "-P", "-m", child.module]
+                environ = {**os.environ, labels.ENV_LENT: child.lent.to_json()}
                 child.started = time.monotonic()
                 try:
                     # Own process groups: Ctrl-C in a terminal reaches the supervisor alone.
-                    child.pid = os.posix_spawn(sys.executable, argv, os.environ, setpgroup=0)
+                    child.pid = os.posix_spawn(sys.executable, argv, environ, setpgroup=0)
                 except OSError as error:  # no memory or no more processes, for the moment
                     self._again(child, "process cannot be started", reason=error.strerror)
 

@@ -43,8 +43,10 @@ from dconnect.core.rules import Rules
 from dconnect.dns import DnsServer, Resolver, Zone, build
 from dconnect.proxy.associate import Associations
 from dconnect.proxy.dial import Dial
+from dconnect.proxy.door import Accepts
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.judge import Judge
+from dconnect.proxy.lookup import Lookup
 from dconnect.proxy.policy import Admission, Policy
 from dconnect.proxy.poller import Poller
 
@@ -73,11 +75,13 @@ class Worker:
         self._sockets = LocalSockets() if self._config.embedded else DialerSockets(Path(labels.RUN_DIR))
         self._poller = Poller()
         self._resolver = Resolver()
+        names = Names(lambda: self._zone, self._config.egress, rules=self._rules)
+        judge = Judge(self._judgement, self._sockets.is_local)
         dial = Dial(
             poller=self._poller,
-            resolve=Names(lambda: self._zone, self._config.egress, rules=self._rules),
+            resolve=names,
             sockets=self._sockets,
-            judge=Judge(self._judgement, self._sockets.is_local),
+            judge=judge,
             own_service=lent.api_path,
             own_ports=frozenset((80, FRONT_DOOR_PORT, self._config.port)),
         )
@@ -92,6 +96,8 @@ class Worker:
             admits=self.admits,
             hosts=own_hosts(self._config.bind, self._config.suffixes),
             max_clients=_max_clients(),
+            lookup=Lookup(resolve=names, reverse=names.name_of, judge=judge),
+            accepts=_accepts(self._config.auth),
         )
         self._reception = Reception(lent.handover_path, self._door.adopt)
         self._dns = DnsServer(
@@ -252,6 +258,15 @@ def published(config: AgentConfig) -> tuple[IPAddress, int]:
     """
     address = parse_ip(config.bind)
     return (IPv4Address(0) if address is None or address.is_unspecified else address), config.port
+
+
+def _accepts(auth: str) -> Accepts | None:
+    """Who knows the right password; None when there is none."""
+    if not auth:
+        return None
+    from dconnect.core.credentials import Verifier  # noqa: PLC0415 - hashing is wanted by few, and takes memory
+
+    return Verifier(auth).accepts
 
 
 def _max_clients() -> int:

@@ -11,6 +11,7 @@ import aiohttp
 
 from dconnect.agent.docker.engine import Engine
 from dconnect.agent.labels import AGENT_NAME, LABEL_CONFIG, LABEL_ROLE, ROLE_AGENT
+from dconnect.cli import passwords
 from dconnect.core.config import AgentConfig
 from dconnect.core.errors import DconnectError, NotRunning
 
@@ -63,15 +64,19 @@ async def get(
 ) -> tuple[int, dict[str, Any]]:
     """GET one of the agent's own pages; status and JSON object.
 
-    Raises: DconnectError if nothing, or something else, answers there.
+    Raises: DconnectError if nothing, or something else, answers there, or it wants a password that we do not know.
     """
+    entry = passwords.find(config)
+    signed = {"Authorization": entry.basic} if entry is not None else {}
     url = f"http://{config.reach}:{config.port}"
     try:
         async with (
             asyncio.timeout(deadline_s),
-            aiohttp.ClientSession() as session,
+            aiohttp.ClientSession(headers=signed) as session,
             session.get(url + path, params=params, allow_redirects=False) as response,
         ):
+            if response.status == 401:
+                raise passwords.needed(config)
             body = json.loads(await response.read())
     except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
         raise DconnectError(

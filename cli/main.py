@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -14,7 +15,21 @@ import typer
 
 from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine
-from dconnect.cli import client, connections, down, engines, names, shells, signals, state, status, summary, up
+from dconnect.cli import (
+    client,
+    connections,
+    down,
+    engines,
+    names,
+    nc,
+    passwords,
+    shells,
+    signals,
+    state,
+    status,
+    summary,
+    up,
+)
 from dconnect.cli.output import complain, say
 from dconnect.core.config import DEFAULT_SUFFIXES, DNS_PORT, FRONT_DOOR_PORT, AgentConfig, Egress
 from dconnect.core.errors import DconnectError, Interrupted, UsageError
@@ -47,6 +62,9 @@ Allow = Annotated[
     list[str] | None, typer.Option(metavar="CIDR|DOMAIN", help="Destination to open; repeatable, most specific wins.")
 ]
 Deny = Annotated[list[str] | None, typer.Option(metavar="CIDR|DOMAIN", help="Destination to refuse; repeatable.")]
+
+Auth = Annotated[bool, typer.Option("--auth", help="Want a password at the front door; made and printed.")]
+AuthFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Want this file's: one line, user:password.")]
 
 
 @contextmanager
@@ -178,6 +196,8 @@ def up_command(
     egress: EgressOption = "allow",
     allow: Allow = None,
     deny: Deny = None,
+    auth: Auth = False,
+    auth_file: AuthFile = None,
     base_image: Annotated[str, typer.Option(metavar="IMAGE", help="Image to build from.")] = image.DEFAULT_BASE,
     wheels: Annotated[Path | None, typer.Option(metavar="DIR", help="Install from these wheels only.")] = None,
     docker_socket: Annotated[
@@ -190,7 +210,9 @@ def up_command(
     """Start the agent, building its image first where needed."""
     with _guard():
         config = _config(bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress, allow=allow, deny=deny)
-        wish = up.Wish(config, port, dns_port, base_image, wheels, docker_socket)
+        given = passwords.read(auth_file) if auth_file is not None else None
+        wanted = auth or given is not None
+        wish = up.Wish(config, port, dns_port, base_image, wheels, docker_socket, wanted, given)
 
     async def work(engine: Engine, choice: engines.Choice) -> None:
         result, got = await up.up(engine, wish, state.default_file())
@@ -240,6 +262,28 @@ def dns_command(
     _with_engine(ctx, context, host, lambda engine, _: names.dns(engine, name or [], as_json=json_))
 
 
+@app.command("nc")
+def nc_command(
+    ctx: typer.Context,
+    *,
+    target_host: Annotated[str, typer.Argument(metavar="HOST", help="A name, or an address.")],
+    target_port: Annotated[int, typer.Argument(metavar="PORT", min=1, max=65535)],
+    context: Context = None,
+    host: Host = None,
+) -> None:
+    """Connect standard input and output to a container's port."""
+    found: list[AgentConfig] = []
+
+    async def work(engine: Engine, _: engines.Choice) -> None:
+        found.append((await client.running(engine))[1])
+
+    with _guard():
+        target = nc.target_of(target_host, target_port)
+    _with_engine(ctx, context, host, work)
+    with _guard(undone=None):  # outside of the event loop, which would keep Ctrl-C to itself
+        nc.nc(found[0], target)
+
+
 @app.command("env")
 def env_command(
     ctx: typer.Context,
@@ -257,7 +301,11 @@ def env_command(
 
     async def work(engine: Engine, _choice: engines.Choice) -> None:
         _, config = await client.running(engine)
-        sys.stdout.write(shells.render(chosen, shells.settings(config)))
+        entry = passwords.find(config)
+        if config.auth and entry is None:
+            raise passwords.needed(config)
+        known = entry.credentials if entry is not None else None
+        sys.stdout.write(shells.render(chosen, shells.settings(config, known)))
 
     _with_engine(ctx, context, host, work)
 
@@ -294,6 +342,8 @@ def agent_command(
     egress: EgressOption = "allow",
     allow: Allow = None,
     deny: Deny = None,
+    auth: Auth = False,
+    auth_file: AuthFile = None,
     context: Context = None,
     host: Host = None,
 ) -> None:
@@ -318,6 +368,11 @@ def agent_command(
                 f"The engine {choice} is reached by {means}, and `dconnect agent` runs on the engine's own machine; "
                 "run it there, with --host unix://…, or use `dconnect up` here."
             )
+        if auth or auth_file is not None:
+            given = passwords.read(auth_file) if auth_file is not None else None
+            entry = passwords.settle(passwords.default_file(), "dconnect agent", given)
+            config = dataclasses.replace(config, auth=passwords.lock("", entry.credentials))
+            complain(f"dconnect: the user is {entry.user}, and the password stands in {passwords.default_file()}.")
         from dconnect.agent import supervisor  # noqa: PLC0415 - it needs what Windows has not
 
         code = supervisor.run(config, choice.url, address=config.bind, front_port=config.port, dns_port=config.dns_port)

@@ -11,8 +11,10 @@ import shlex
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Literal, get_args
+from urllib.parse import quote
 
 from dconnect.core.config import AgentConfig
+from dconnect.core.credentials import Credentials
 
 Shell = Literal["sh", "bash", "zsh", "fish", "powershell", "cmd"]
 SHELLS: tuple[Shell, ...] = get_args(Shell)
@@ -28,9 +30,11 @@ def detect(environ: Mapping[str, str], *, windows: bool) -> Shell:
     return "powershell" if windows or name == "pwsh" else "sh"
 
 
-def settings(config: AgentConfig) -> dict[str, str]:
-    """The variables, upper case."""
+def settings(config: AgentConfig, credentials: Credentials | None = None) -> dict[str, str]:
+    """The variables, upper case; with the password in them, where one is wanted (RFC 3986 §3.2.1)."""
     door = f"{config.reach}:{config.port}"
+    if credentials is not None:
+        door = f"{quote(credentials.user, safe='')}:{quote(credentials.password, safe='')}@{door}"
     return {
         "ALL_PROXY": f"socks5h://{door}",
         "HTTP_PROXY": f"http://{door}",

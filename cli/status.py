@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dconnect.agent.docker.engine import Engine
-from dconnect.cli import client
+from dconnect.cli import client, passwords
 from dconnect.cli.engines import Choice
 from dconnect.cli.output import say, say_json
 from dconnect.core.config import AgentConfig
@@ -36,6 +36,7 @@ def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tup
         ("agent", f"{body['version']} on {choice}"),
         ("engine", _engine(engine)),
         ("front door", f"{config.reach}:{config.port} (SOCKS5, HTTP proxy)"),
+        *_password(config),
         ("DNS", f"{config.reach}:{config.dns_port} for {', '.join(body['suffixes'])}"),
         ("egress", _egress(body)),
         ("strategy", f"{strategy['name']}{detail}"),
@@ -47,6 +48,12 @@ def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tup
         counts = f"{worker['open']} open, {worker['accepted']} accepted, {worker['failed']} failed"
         rows.append(("worker", f"pid {worker['pid']}: {counts}"))
     return rows
+
+
+def _password(config: AgentConfig) -> list[tuple[str, str]]:
+    """Where a password stands, if one is wanted; never what it is, for people show others what this prints."""
+    entry = passwords.find(config)
+    return [("password", f"in {passwords.default_file()}, for user {entry.user}")] if entry is not None else []
 
 
 def _egress(body: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dconnect.agent.image import version
-from dconnect.cli import client
+from dconnect.cli import client, passwords
 from dconnect.cli.engines import Choice
 from dconnect.cli.output import complain, say, say_json
 from dconnect.cli.up import Result
@@ -19,6 +19,7 @@ _WEB_PORTS = ("80/tcp", "8080/tcp", "8000/tcp", "3000/tcp", "5000/tcp")
 
 def as_json(choice: Choice, result: Result, config: AgentConfig) -> None:
     """For programs."""
+    entry = passwords.find(config)
     door = f"{config.reach}:{config.port}"
     say_json(
         {
@@ -35,6 +36,8 @@ def as_json(choice: Choice, result: Result, config: AgentConfig) -> None:
             "socks5": f"socks5h://{door}",
             "http": f"http://{door}",
             "dns": f"{config.reach}:{config.dns_port}",
+            "user": entry.user if entry is not None else None,
+            "password": entry.password if entry is not None else None,
         }
     )
 
@@ -48,12 +51,18 @@ async def as_text(choice: Choice, result: Result, config: AgentConfig) -> None:
     say()
     say(f"  SOCKS5 and HTTP proxy   {door}   (in a browser: SOCKS host {config.reach}, port {config.port}, remote DNS)")
     say(f"  DNS                     {config.reach}:{config.dns_port}   (UDP and TCP)")
+    entry = passwords.find(config)
+    if entry is not None:
+        which = f"password {entry.password}" if entry.generated else "with the password that you gave"
+        say(f"  user                    {entry.user}, {which}   (both kept in {passwords.default_file()})")
     say()
     say("Next:")
     say('  eval "$(dconnect env)"      proxy settings for this shell')
     say("  dconnect dns                every name")
     target = await _example(config)
-    if target:
+    if target and entry is not None:
+        say(f"  curl {target}      in that shell, which then knows the password")
+    elif target:
         say(f"  curl --proxy socks5h://{door} {target}")
     else:
         say(f"  curl --proxy socks5h://{door} http://NAME.{config.suffixes[0]}/      once a container runs")

@@ -28,11 +28,12 @@ from typing import Any, Literal
 from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine, EngineInfo, EngineRefused
 from dconnect.agent.labels import AGENT_NAME, DOCKER_SOCKET, LABEL_CONFIG, LABEL_VERSION
-from dconnect.cli import client, container, handshake, lock, state
+from dconnect.cli import client, container, handshake, lock, passwords, state
 from dconnect.cli.down import clear
 from dconnect.cli.output import Progress
 from dconnect.cli.ports import candidates, taken
 from dconnect.core.config import DNS_PORT, FRONT_DOOR_PORT, AgentConfig
+from dconnect.core.credentials import Credentials
 from dconnect.core.errors import DconnectError, Interrupted
 
 Result = Literal["started", "replaced", "already running"]
@@ -52,6 +53,10 @@ class Wish:
     base_image: str = image.DEFAULT_BASE
     wheels: Path | None = None
     docker_socket: str | None = None
+    auth: bool = False
+    """Whether a password is wanted at the front door."""
+    credentials: Credentials | None = None
+    """What it is to be; None stands for a generated one."""
 
 
 async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, AgentConfig]:
@@ -59,15 +64,19 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
 
     Raises: DconnectError; then nothing of this call is left on the engine.
     """
+    file = state_file.with_name(passwords.default_file().name)
     with Progress() as progress, ExitStack() as held:
         try:
             progress(f"asking {engine.name}")
             info = await engine.ping()
             held.enter_context(await lock.take(state_file.parent, info.engine_id, progress))
+            entry = passwords.settle(file, info.engine_id, wish.credentials) if wish.auth else None
+            wish = _locked(wish, entry)
             ground = await _prepare(engine, info, wish, progress)
         except asyncio.CancelledError:
             raise Interrupted("interrupted; nothing was changed.") from None
         if ground.same is not None:
+            _settled(file, entry)
             return "already running", ground.same
         progress("starting the agent")
         try:
@@ -83,10 +92,25 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
             if ground.old is not None:
                 error.add_note(f"{left[0].upper()}{left[1:]}.")
             raise
+        _settled(file, entry)
         state.remember(state_file, info.engine_id, state.Ports(config.port, config.dns_port))
         with suppress(DconnectError):  # a courtesy: the agent is up
             await image.remove_older(engine, ground.tag)
     return "replaced" if ground.occupied else "started", config
+
+
+def _locked(wish: Wish, entry: passwords.Entry | None) -> Wish:
+    """The wish with the password that was settled, and what the agent keeps of it."""
+    if entry is None:
+        return wish
+    config = dataclasses.replace(wish.config, auth=passwords.lock("", entry.credentials))
+    return dataclasses.replace(wish, config=config, credentials=entry.credentials)
+
+
+def _settled(file: Path, entry: passwords.Entry | None) -> None:
+    """The agent is up: the passwords that it does not take are of no more use."""
+    if entry is not None:
+        passwords.forget_others(file, entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +180,8 @@ def _same(old: dict[str, Any], wish: Wish, tag: str) -> AgentConfig | None:
     except DconnectError:
         return None
     wanted = dataclasses.replace(wish.config, port=wish.port or has.port, dns_port=wish.dns_port or has.dns_port)
+    if wish.credentials is not None and has.auth == passwords.lock(has.auth, wish.credentials):
+        wanted = dataclasses.replace(wanted, auth=has.auth)  # the same password under another salt
     if not old["State"].get("Running") or old["Config"].get("Image") != tag or has != wanted:
         return None
     return has if wish.docker_socket in (None, *_sockets(old)) else None

@@ -20,6 +20,7 @@ DNS_PORT = 1053
 DEFAULT_SUFFIXES = ("docker", "docker.test")
 """``docker`` because peers' users have it in their files; ``docker.test`` because RFC 6761 §6.2 reserves it."""
 
+_AUTH = re.compile(r"[0-9a-f]{32}:[0-9a-f]{64}\Z")
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
 
 
@@ -41,6 +42,8 @@ class AgentConfig:
     """CIDRs and domains that may be dialed whatever the defaults say (``rules``)."""
     deny: tuple[str, ...] = ()
     """CIDRs and domains that may not."""
+    auth: str = ""
+    """How the front door knows its user's name and password again (``credentials.proof``); empty: it asks nobody."""
     embedded: bool = False
     """True when run by ``dconnect agent`` in the foreground, without a container and a dialer."""
 
@@ -61,6 +64,8 @@ class AgentConfig:
                 raise UsageError(f"--suffix {suffix!r} is not a domain name such as docker or docker.test.")
         if self.egress not in ("allow", "deny"):
             raise UsageError(f"--egress {self.egress!r} is neither allow nor deny.")
+        if self.auth != "" and not _AUTH.match(self.auth):
+            raise UsageError("The proof of the password is damaged; run `dconnect up` again.")
         Rules(self.allow, self.deny)
 
     @property

@@ -44,6 +44,19 @@ class Failure(Enum):
     GENERAL = Outcome(1, 502, (3, 1))
 
 
+PROXY_ERRORS = {
+    Failure.REFUSED: "connection_refused",
+    Failure.NETWORK_UNREACHABLE: "destination_ip_unroutable",
+    Failure.HOST_UNREACHABLE: "destination_ip_unroutable",
+    Failure.TIMEOUT: "connection_timeout",
+    Failure.NAME_UNKNOWN: "dns_error",
+    Failure.STOPPED: "destination_unavailable",
+    Failure.POLICY: "destination_ip_prohibited",
+    Failure.NOT_READY: "proxy_internal_error",
+    Failure.GENERAL: "proxy_internal_error",
+}
+"""The ``error`` of the HTTP field Proxy-Status (RFC 9209 §2.3): why a destination was not reached, for programs."""
+
 SOCKS4_REJECTED = 0x5B
 """SOCKS4 knows one code for every failure ("request rejected or failed")."""
 

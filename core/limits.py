@@ -48,6 +48,9 @@ PAGE_PORTS = 8
 PAGE_PORT_SECONDS = 0.5
 """For all of them together: a container answers within 1 ms, and a person waits for the page."""
 
+MAX_SOCKS4_USER_BYTES = 255
+"""A SOCKS4 USERID, whose length the protocol leaves open: as long as RFC 1929 lets a user name be."""
+
 MAX_HEAD_BYTES = 32 * 1024
 """An HTTP head; twice Apache's 16 KiB, nginx allows 4 × 8 KiB."""
 

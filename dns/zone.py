@@ -228,6 +228,11 @@ class Zone:
             return self._resolution(self.names, host)  # one label never leaves: it would be a search for a TLD
         return NotOurs() if self.domains.covers(host) is None else self._resolution(self.domains, host)
 
+    def name_of(self, address: IPAddress) -> str | None:
+        """The name of the running container at an address, in full; the first of several."""
+        names = self.reverse.targets(address.reverse_pointer)
+        return f"{names[0]}.{self.suffixes[0]}" if names else None
+
     def _resolution(self, space: Space, name: str) -> Resolution:
         entry = space.find(name)
         if entry is None:

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 
 from dconnect.core.events import Session, UdpSession
 from dconnect.proxy.dial import Dial
+from dconnect.proxy.lookup import Lookup
 from dconnect.proxy.poller import Channel
 from dconnect.proxy.stream import Stream
 
@@ -52,13 +53,20 @@ class Describe(Protocol):
         """``address`` is what was dialed, empty when it did not come to that."""
 
 
+Accepts: TypeAlias = Callable[[bytes, bytes], bool]
+"""Whether a user name and a password are the right ones."""
+
+
 class Door(Protocol):
     """The front door as seen by ``socks`` and ``http``."""
 
     dial: Dial
     describe: Describe
+    lookup: Lookup
     hosts: frozenset[str]
     """Host names and addresses that mean the agent itself in an origin-form request."""
+    accepts: Accepts | None
+    """None: nobody is asked for a password."""
 
     def session(self, client: Stream) -> Session:
         """A fresh record for the client's next destination."""

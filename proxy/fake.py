@@ -40,6 +40,18 @@ class FakeDescribe:
         return self.known.get(address or host, Known())
 
 
+class FakeReverse:
+    """The names of a ``FakeResolve``'s table by their addresses; the first of several."""
+
+    def __init__(self, names: Mapping[str, Sequence[IPAddress]]) -> None:
+        self._names = {address: name for name, found in reversed(list(names.items())) for address in found}
+
+    def __call__(self, address: IPAddress) -> str:
+        if address not in self._names:
+            raise DialError(Failure.NAME_UNKNOWN, f"No container has the address {address}.")
+        return f"{self._names[address]}.docker"
+
+
 class FakeSockets:
     """Sockets of this process; a set of addresses counts as the machine's own."""
 

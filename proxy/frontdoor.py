@@ -15,13 +15,15 @@ from dconnect.core.errors import MalformedMessage
 from dconnect.core.events import Observer, Session, UdpSession
 from dconnect.core.limits import DRAIN_SECONDS, HANDSHAKE_SECONDS, PAUSE_SECONDS, RELIEVED_SECONDS
 from dconnect.proxy.dial import Dial
-from dconnect.proxy.door import Associates, Describe
+from dconnect.proxy.door import Accepts, Associates, Describe
 from dconnect.proxy.fiber import Fibers
 from dconnect.proxy.guests import CROWDED, SHUTDOWN, Guests
 from dconnect.proxy.http import serve_http
+from dconnect.proxy.lookup import Lookup
 from dconnect.proxy.poller import Channel, Poller
 from dconnect.proxy.relay import PipePool, Relay
-from dconnect.proxy.socks import associate, refuse_socks4, serve_socks5
+from dconnect.proxy.socks import associate, serve_socks5
+from dconnect.proxy.socks4 import serve_socks4
 from dconnect.proxy.stream import Gone, Stream
 from dconnect.proxy.wire.sniff import Protocol, sniff
 
@@ -39,6 +41,14 @@ _CUT = {errno.EPIPE: "reset", errno.ECONNRESET: "reset", errno.ETIMEDOUT: "vanis
 class FrontDoor:
     """One worker's share of the front door."""
 
+    _listening = _draining = False
+    _again: asyncio.TimerHandle | None = None
+    """Set while accepting pauses."""
+    _relief: asyncio.TimerHandle | None = None
+    """Set while accepting pauses now and then."""
+    _clients = 0
+    """Relays, associations, guests, and for a moment whoever was given up."""
+
     def __init__(
         self,
         *,
@@ -51,6 +61,8 @@ class FrontDoor:
         admits: Callable[[str], bool],
         hosts: frozenset[str],
         max_clients: int,
+        lookup: Lookup,
+        accepts: Accepts | None = None,
     ) -> None:
         """Wire it; ``start`` opens it.
 
@@ -64,9 +76,13 @@ class FrontDoor:
             admits: whether a peer's address may talk to us.
             hosts: what may stand in the Host of an origin-form request.
             max_clients: beyond it accepting pauses.
+            lookup: names and addresses for those who only ask.
+            accepts: knows the right user name and password; None when nobody is asked for one.
         """
         self.dial = dial
         self.describe = describe
+        self.lookup = lookup
+        self.accepts = accepts
         self.hosts = hosts
         self._poller = poller
         self._listener = listener
@@ -82,16 +98,8 @@ class FrontDoor:
         self._relays: dict[Relay, Session] = {}
         self._on_relay_end = self._relay_ended  # one bound method for all of them
         self._guests = Guests(max_clients)
-        self._clients = 0
-        """Relays, associations, guests, and for a moment whoever was given up."""
         self._backlog = select.poll()
         self._backlog.register(listener, select.POLLIN)
-        self._again: asyncio.TimerHandle | None = None
-        """Set while accepting pauses."""
-        self._relief: asyncio.TimerHandle | None = None
-        """Set while accepting pauses now and then."""
-        self._listening = False
-        self._draining = False
         self._empty = asyncio.Event()
         """Set when the last client leaves; drain waits for it."""
 
@@ -277,7 +285,7 @@ class FrontDoor:
             case Protocol.SOCKS5:
                 await serve_socks5(self, client, session)
             case Protocol.SOCKS4:
-                await refuse_socks4(client, session)
+                await serve_socks4(self, client, session)
             case Protocol.UNKNOWN:
                 tls = client.buffer[0] == _TLS_HANDSHAKE
                 hint = "TLS: write the proxy's URL with http://, not https://." if tls else "neither SOCKS nor HTTP."

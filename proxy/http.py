@@ -12,9 +12,12 @@ from http import HTTPStatus
 from dconnect.core.address import parse_authority
 from dconnect.core.errors import DialError, MalformedMessage, UsageError
 from dconnect.core.events import Session
+from dconnect.core.failure import PROXY_ERRORS
 from dconnect.core.limits import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS
+from dconnect.proxy import auth
 from dconnect.proxy.door import Door
 from dconnect.proxy.exchange import Exchange, Route
+from dconnect.proxy.socks import UNAUTHORIZED
 from dconnect.proxy.stream import Gone, Stream
 from dconnect.proxy.upstreams import Upstreams
 from dconnect.proxy.wire import http1
@@ -72,6 +75,7 @@ async def serve_http(door: Door, client: Stream, session: Session) -> None:
 async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: Session, patience: float) -> bool:
     """One request; True when the connection may carry another."""
     head: http1.RequestHead | None = None
+    why: http1.Fields = []
     try:
         head = await _read_head(client, session, patience)
         if head is None:
@@ -79,9 +83,11 @@ async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: 
         session.front = "connect" if head.method == b"CONNECT" else "http"
         http1.check_host(head)
         if head.method == b"CONNECT":
+            auth.check_proxied(head, door.accepts)
             await _tunnel(door, client, head, session)
             return False
         route = route_of(head, door.hosts)
+        (auth.check_proxied if route.target is not None else auth.check_own)(head, door.accepts)
         if route.target is not None and http1.max_forwards(head) == 0:
             raise _last_stop(head)
         session.target = str(route.target) if route.target else f"dconnect{route.path.decode('ascii', 'replace')}"
@@ -90,12 +96,18 @@ async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: 
         session.outcome, session.status = "ok", answer.status
         await client.channel.send(answer.response)
         return False
+    except auth.Challenge as challenge:
+        session.outcome, session.status, session.detail = UNAUTHORIZED, challenge.status, str(challenge)
+        await client.channel.send(challenge.response)
+        return challenge.again
     except Refusal as error:
         status, sentence = error.status, str(error)
         session.outcome = "malformed"
     except DialError as error:
         status, sentence = error.failure.value.http_status, str(error)
         session.outcome = error.failure.name.lower()
+        if not session.connect:  # RFC 9209 §2.3; what went wrong later has other words
+            why = [(b"Proxy-Status", b"dconnect; error=" + PROXY_ERRORS[error.failure].encode())]
     except http1.Unacceptable as error:
         status, sentence = error.status, str(error)
         session.outcome = "malformed"
@@ -103,8 +115,8 @@ async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: 
         status, sentence = 400, str(error)
         session.outcome = "malformed"
     session.status, session.detail = status, sentence
-    content = await _page(door, head, session)
-    await client.channel.send(error_response(status, sentence, head, content))
+    page = await _page(door, head, session)
+    await client.channel.send(error_response(status, sentence, head, why, page))
     return False
 
 
@@ -213,15 +225,23 @@ def _absolute(head: http1.RequestHead, scheme: bytes, rest: bytes) -> Route:
 
 
 def error_response(
-    status: int, sentence: str, head: http1.RequestHead | None, page: tuple[http1.Fields, bytes] | None = None
+    status: int,
+    sentence: str,
+    head: http1.RequestHead | None,
+    why: http1.Fields | None = None,
+    page: tuple[http1.Fields, bytes] | None = None,
 ) -> bytes:
-    """A whole error response, with a one-sentence body unless there is a page; the connection ends after it."""
+    """A whole error response; the connection ends after it.
+
+    Its body is the sentence, unless there is a page for a person. ``why`` is for programs.
+    """
     described, body = page or ([(b"Content-Type", b"text/plain; charset=utf-8")], sentence.encode() + b"\n")
     fields = [
         *described,
         (b"Content-Length", b"%d" % len(body)),
         (b"Cache-Control", b"no-store"),
         (b"Connection", b"close"),
+        *(why or ()),
     ]
     if head is not None and head.method == b"HEAD":
         body = b""

@@ -1,37 +1,65 @@
-"""A SOCKS client, from greeting to relay (RFC 1928)."""
+"""A SOCKS5 client, from greeting to relay (RFC 1928, RFC 1929, Tor's socks-extensions.txt)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 from dconnect.core.address import IPAddress, Target, parse_ip
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
-from dconnect.core.failure import SOCKS4_REJECTED
-from dconnect.proxy.door import Door
+from dconnect.core.failure import Failure
+from dconnect.proxy.door import Accepts, Door
 from dconnect.proxy.poller import Channel
 from dconnect.proxy.stream import Stream
 from dconnect.proxy.wire import socks5
+
+UNAUTHORIZED = "unauthorized"
+"""The outcome of a session without the right password."""
 
 _COMMANDS = {socks5.BIND: "BIND"}
 
 
 async def serve_socks5(door: Door, client: Stream, session: Session) -> None:
-    """Serve one SOCKS5 connection; the reply to CONNECT is sent after the connect, with its true outcome."""
+    """Serve one SOCKS5 connection."""
     session.front = "socks5"
-    target = await _handshake(door, client, session)
+    request = await _handshake(door, client, session)
     client.channel.deadline(None)
-    if target is None:
+    if request is None:
         return
+    command, target = request
+    match command:
+        case socks5.CONNECT:
+            await tunnel(door, client, session, target, _granted, _failed)
+        case socks5.UDP_ASSOCIATE:
+            await associate(door, client, session)
+        case socks5.RESOLVE:
+            await _resolve(door, client, session, target)
+        case socks5.RESOLVE_PTR:
+            await _resolve_ptr(door, client, session, target)
+        case _:
+            name = _COMMANDS.get(command, f"command {command}")
+            session.outcome, session.detail = "unsupported", f"SOCKS5 {name} is not supported."
+            await client.farewell(socks5.reply(socks5.COMMAND_NOT_SUPPORTED))
+
+
+async def tunnel(
+    door: Door,
+    client: Stream,
+    session: Session,
+    target: Target,
+    granted: Callable[[tuple[IPAddress, int]], bytes],
+    failed: Callable[[Failure], bytes],
+) -> None:
+    """CONNECT, in any version of SOCKS; the reply is sent after the connect, with its true outcome."""
     session.target = str(target)
     try:
         upstream = await door.dial(target, session)
     except DialError as error:
-        session.outcome, session.detail = error.failure.name.lower(), str(error)
-        await client.farewell(socks5.reply(error.failure.value.socks5_rep))
+        await _tell(client, session, error, failed)
         return
     try:
-        await client.channel.send(socks5.reply(socks5.SUCCEEDED, _bound(upstream)))
+        await client.channel.send(granted(_bound(upstream)))
         if client.buffer:  # the client sent data along with its request
             await upstream.send(client.buffer)
     except BaseException:
@@ -47,43 +75,102 @@ async def associate(door: Door, client: Stream, session: Session) -> None:
     try:
         door.associate(client, session)
     except DialError as error:
-        session.outcome, session.detail = error.failure.name.lower(), str(error)
-        await client.farewell(socks5.reply(error.failure.value.socks5_rep))
+        await _tell(client, session, error, _failed)
 
 
-async def _handshake(door: Door, client: Stream, session: Session) -> Target | None:
-    """Method selection and request; None when the client was refused."""
-    methods = await client.parse(socks5.parse_greeting)
-    if socks5.NO_AUTHENTICATION not in methods:
-        session.outcome, session.detail = "no method", "The client does not offer SOCKS5 without authentication."
-        await client.farewell(socks5.greeting_reply(socks5.NO_ACCEPTABLE_METHOD))
+async def look_up(
+    door: Door,
+    client: Stream,
+    session: Session,
+    host: str,
+    granted: Callable[[tuple[IPAddress, int]], bytes],
+    failed: Callable[[Failure], bytes],
+    versions: tuple[int, ...] = (4, 6),
+) -> None:
+    """RESOLVE, in any version of SOCKS: one address, which might be dialed, and nothing is connected."""
+    session.target = host
+    try:
+        address = await door.lookup.address(host, versions)
+    except DialError as error:
+        await _tell(client, session, error, failed)
+        return
+    session.address, session.outcome = str(address), "ok"
+    await client.farewell(granted((address, 0)))
+
+
+async def _resolve(door: Door, client: Stream, session: Session, target: Target) -> None:
+    await look_up(door, client, session, target.host, _granted, _failed)
+
+
+async def _resolve_ptr(door: Door, client: Stream, session: Session, target: Target) -> None:
+    session.target = target.host
+    address = parse_ip(target.host)
+    if address is None:
+        session.outcome, session.detail = "unsupported", "SOCKS5 RESOLVE_PTR wants an address, not a name."
+        await client.farewell(socks5.reply(socks5.ADDRESS_TYPE_NOT_SUPPORTED))
+        return
+    try:
+        name = await door.lookup.name(address)
+    except DialError as error:
+        await _tell(client, session, error, _failed)
+        return
+    session.outcome = "ok"
+    await client.farewell(socks5.name_reply(name))
+
+
+async def _handshake(door: Door, client: Stream, session: Session) -> tuple[int, Target] | None:
+    """Method selection, password and request; None when the client was refused."""
+    if not await _select_method(door, client, session):
         return None
-    await client.channel.send(socks5.greeting_reply(socks5.NO_AUTHENTICATION))
+    if door.accepts is not None and not await _signed_in(door.accepts, client, session):
+        return None
     try:
         request = await client.parse(socks5.parse_request)
     except MalformedMessage:
         await client.farewell(socks5.reply(socks5.GENERAL_FAILURE))
         raise
-    if request.command == socks5.UDP_ASSOCIATE and request.target is not None:
-        await associate(door, client, session)
-        return None
-    if request.command not in (socks5.CONNECT, socks5.UDP_ASSOCIATE):
-        name = _COMMANDS.get(request.command, f"command {request.command}")
-        session.outcome, session.detail = "unsupported", f"SOCKS5 {name} is not supported."
-        await client.farewell(socks5.reply(socks5.COMMAND_NOT_SUPPORTED))
-        return None
     if request.target is None:
         session.outcome, session.detail = "unsupported", "The SOCKS5 request has an unknown address type."
         await client.farewell(socks5.reply(socks5.ADDRESS_TYPE_NOT_SUPPORTED))
         return None
-    return request.target
+    return request.command, request.target
 
 
-async def refuse_socks4(client: Stream, session: Session) -> None:
-    """SOCKS4 is recognised and rejected: VN u8 = 0 | CD u8 | six ignored octets."""
-    session.front = "socks4"
-    session.outcome, session.detail = "unsupported", "SOCKS4 is not supported yet; use SOCKS5 (socks5h://)."
-    await client.farewell(bytes((0, SOCKS4_REJECTED)) + bytes(6))
+async def _select_method(door: Door, client: Stream, session: Session) -> bool:
+    """The one method that we take, if it is among those offered (RFC 1928 §3)."""
+    methods = await client.parse(socks5.parse_greeting)
+    method = socks5.NO_AUTHENTICATION if door.accepts is None else socks5.USERNAME_PASSWORD
+    if method in methods:
+        await client.channel.send(socks5.greeting_reply(method))
+        return True
+    wanted = "SOCKS5 without authentication" if door.accepts is None else "the password that the front door wants"
+    session.outcome, session.detail = "no method", f"The client does not offer {wanted}."
+    await client.farewell(socks5.greeting_reply(socks5.NO_ACCEPTABLE_METHOD))
+    return False
+
+
+async def _signed_in(accepts: Accepts, client: Stream, session: Session) -> bool:
+    """Whether the user name and the password are right (RFC 1929)."""
+    user, password = await client.parse(socks5.parse_password)
+    if accepts(user, password):
+        await client.channel.send(socks5.password_reply(right=True))
+        return True
+    session.outcome, session.detail = UNAUTHORIZED, "The user name or the password is wrong."
+    await client.farewell(socks5.password_reply(right=False))
+    return False
+
+
+async def _tell(client: Stream, session: Session, error: DialError, failed: Callable[[Failure], bytes]) -> None:
+    session.outcome, session.detail = error.failure.name.lower(), str(error)
+    await client.farewell(failed(error.failure))
+
+
+def _granted(bound: tuple[IPAddress, int]) -> bytes:
+    return socks5.reply(socks5.SUCCEEDED, bound)
+
+
+def _failed(failure: Failure) -> bytes:
+    return socks5.reply(failure.value.socks5_rep)
 
 
 def _bound(upstream: Channel) -> tuple[IPAddress, int]:

@@ -241,7 +241,7 @@ MUTANTS = (
     # Every failure has a code of its own.
     Mutant(
         "proxy/socks.py",
-        "socks5.reply(error.failure.value.socks5_rep)",
+        "socks5.reply(failure.value.socks5_rep)",
         "socks5.reply(socks5.GENERAL_FAILURE)",
         "tests/conformance/proxy/test_rfc1928.py",
     ),
@@ -260,13 +260,13 @@ MUTANTS = (
     ),
     Mutant(
         "proxy/socks.py",
-        "if socks5.NO_AUTHENTICATION not in methods:",
-        "if not methods:",
+        "if method in methods:",
+        "if methods:",
         "tests/conformance/proxy/test_rfc1928.py",
     ),
     Mutant(
         "proxy/socks.py",
-        "socks5.reply(socks5.SUCCEEDED, _bound(upstream))",
+        "socks5.reply(socks5.SUCCEEDED, bound)",
         "socks5.reply(socks5.SUCCEEDED)",
         "tests/conformance/proxy/test_rfc1928.py",
     ),
@@ -483,4 +483,121 @@ MUTANTS = (
         "tests/unit/agent/test_handover.py",
     ),
     Mutant("agent/sockets.py", "self._ask(kind)  # again", "pass  # again", "tests/unit/agent/test_sockets.py"),
+    # SOCKS4 has one code for all failures, none of it before the connect; 4a's name counts, and nothing is endless.
+    Mutant(
+        "proxy/socks.py",
+        "    session.target = str(target)\n    try:\n",
+        "    session.target = str(target)\n    await client.channel.send(granted((IPv4Address(0), 0)))\n    try:\n",
+        "tests/conformance/proxy/test_socks4.py",
+    ),
+    Mutant(
+        "proxy/socks4.py",
+        "def _failed(_: Failure) -> bytes:\n    return socks4.reply(SOCKS4_REJECTED)",
+        "def _failed(_: Failure) -> bytes:\n    return socks4.reply(socks4.GRANTED)",
+        "tests/conformance/proxy/test_socks4.py",
+    ),
+    Mutant(
+        "proxy/wire/socks4.py",
+        "if address[:3] == bytes(3) and address[3]:",
+        "if False:",
+        "tests/conformance/proxy/test_socks4.py",
+    ),
+    Mutant("proxy/wire/socks4.py", "bytes(3) and address[3]:", "bytes(3):", "tests/unit/proxy/test_socks4.py"),
+    Mutant("proxy/wire/socks4.py", "if len(buffer) > start + most:", "if False:", "tests/unit/proxy/test_socks4.py"),
+    # Who may be reached is asked for lookups as well.
+    Mutant(
+        "proxy/lookup.py",
+        "objection = await self._judge.objection(address, host)",
+        'objection = ""',
+        "tests/conformance/proxy/test_tor.py",
+    ),
+    Mutant(
+        "proxy/lookup.py",
+        "objection = await self._judge.objection(address)\n",
+        'objection = ""\n',
+        "tests/conformance/proxy/test_tor.py",
+    ),
+    Mutant(
+        "proxy/socks.py",
+        "versions: tuple[int, ...] = (4, 6)",
+        "versions: tuple[int, ...] = (4,)",
+        "tests/conformance/proxy/test_tor.py",
+    ),
+    # A password lets in who knows it, and nobody else, by any way; it goes no further.
+    Mutant("proxy/socks.py", "if accepts(user, password):", "if user:", "tests/conformance/proxy/test_rfc1929.py"),
+    Mutant(
+        "proxy/socks.py",
+        "socks5.NO_AUTHENTICATION if door.accepts is None else socks5.USERNAME_PASSWORD",
+        "socks5.NO_AUTHENTICATION if door.accepts is None or 0 in methods else socks5.USERNAME_PASSWORD",
+        "tests/conformance/proxy/test_rfc1929.py",
+    ),
+    Mutant("proxy/socks4.py", "if door.accepts is not None:", "if False:", "tests/conformance/proxy/test_socks4.py"),
+    Mutant(
+        "proxy/auth.py",
+        "bool(colon) and accepts(user, password)",
+        "bool(colon)",
+        "tests/conformance/proxy/test_http_auth.py",
+    ),
+    Mutant("proxy/auth.py", "if len(given) == 1 else", "if given else", "tests/conformance/proxy/test_http_auth.py"),
+    Mutant(
+        "proxy/auth.py",
+        'head.target.partition(b"?")[0] in PUBLIC',
+        "any(each in head.target for each in PUBLIC)",
+        "tests/conformance/proxy/test_http_auth.py",
+    ),
+    Mutant(
+        "proxy/auth.py",
+        " and http1.request_body(head)[0] is http1.Body.NONE",
+        "",
+        "tests/conformance/proxy/test_http_auth.py",
+    ),
+    Mutant(
+        "proxy/http.py",
+        "            auth.check_proxied(head, door.accepts)\n            await _tunnel",
+        "            await _tunnel",
+        "tests/conformance/proxy/test_http_auth.py",
+    ),
+    Mutant(
+        "proxy/wire/http1.py",
+        '        b"proxy-authorization",\n        b"proxy-authenticate",\n',
+        "",
+        "tests/conformance/proxy/test_http_auth.py",
+    ),
+    Mutant("core/credentials.py", "len(user).to_bytes(4) + user", "user", "tests/unit/core/test_credentials.py"),
+    Mutant("core/config.py", 'if self.auth != "" and not', "if self.auth and not", "tests/unit/core/test_config.py"),
+    # Nor does it stand where others may read.
+    Mutant(
+        "agent/supervisor.py",
+        'argv = [sys.executable, "-P", "-m", child.module]',
+        'argv = [sys.executable, "-P", "-m", child.module, child.lent.to_json()]',
+        "tests/unit/agent/test_supervisor.py",
+    ),
+    Mutant(
+        "cli/passwords.py", "0o600", "0o644", "tests/unit/cli/test_passwords.py::test_it_is_kept_for_this_user_alone"
+    ),
+    Mutant(
+        "cli/status.py",
+        "for user {entry.user}",
+        "{entry.password}",
+        "tests/unit/cli/test_passwords.py::test_status_says_where_it_stands_and_not_what_it_is",
+    ),
+    # netcat: each end is told, and why there was no beginning.
+    Mutant(
+        "cli/nc.py",
+        "sock.shutdown(socket.SHUT_WR)",
+        "pass",
+        "tests/unit/cli/test_nc.py::test_eof_on_stdin_is_fin_and_the_reading_goes_on_until_the_target_s",
+    ),
+    Mutant(
+        "cli/nc.py",
+        "            sender.join()",
+        "            pass",
+        "tests/unit/cli/test_nc.py::test_the_target_s_fin_is_eof_for_our_reader_and_the_sending_goes_on",
+    ),
+    Mutant(
+        "cli/nc.py",
+        "NameUnknown(sentence) if unknown else DconnectError(sentence)",
+        "DconnectError(sentence)",
+        "tests/unit/cli/test_nc.py::test_an_unknown_name_is_one_sentence_and_5",
+    ),
 )

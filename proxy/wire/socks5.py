@@ -1,4 +1,4 @@
-"""SOCKS5 messages (RFC 1928), as a server reads and writes them."""
+"""SOCKS5 messages (RFC 1928), its passwords (RFC 1929) and Tor's lookups, as a server reads and writes them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from dconnect.core.address import IPAddress, Target, normal_name
 from dconnect.core.errors import MalformedMessage
 
 VERSION = 5
-NO_AUTHENTICATION = 0x00
+NO_AUTHENTICATION, USERNAME_PASSWORD = 0x00, 0x02
 NO_ACCEPTABLE_METHOD = 0xFF
 CONNECT, BIND, UDP_ASSOCIATE = 1, 2, 3
+RESOLVE, RESOLVE_PTR = 0xF0, 0xF1
+"""Tor's (socks-extensions.txt §2): the target's name is to be looked up, or its address, and nothing connected."""
 IPV4, DOMAIN, IPV6 = 1, 3, 4
 SUCCEEDED, GENERAL_FAILURE, COMMAND_NOT_SUPPORTED, ADDRESS_TYPE_NOT_SUPPORTED = 0, 1, 7, 8
 
@@ -49,6 +51,30 @@ def greeting_reply(method: int) -> bytes:
     return bytes((VERSION, method))
 
 
+def parse_password(buffer: bytes | bytearray) -> tuple[tuple[bytes, bytes], int] | None:
+    """Parse what a client says for itself.
+
+    Wire:    VER u8 = 1 | ULEN u8 | UNAME | PLEN u8 | PASSWD                           (RFC 1929 §2)
+    Returns: ((user name, password), bytes consumed), or None when more bytes are needed. Lengths of 0, which the RFC
+             does not have and clients send, are read as such.
+    Raises:  MalformedMessage: another version.
+    """
+    if buffer and buffer[0] != 1:
+        raise MalformedMessage(f"Version {buffer[0]} of the SOCKS5 password exchange where 1 was expected.")
+    if len(buffer) < 2 or len(buffer) < 3 + buffer[1]:
+        return None
+    middle = 2 + buffer[1]
+    end = middle + 1 + buffer[middle]
+    if len(buffer) < end:
+        return None
+    return (bytes(buffer[2:middle]), bytes(buffer[middle + 1 : end])), end
+
+
+def password_reply(*, right: bool) -> bytes:
+    """VER u8 = 1 | STATUS u8 (RFC 1929 §2); any STATUS but 0 refuses, and the connection ends."""
+    return bytes((1, 0 if right else 1))
+
+
 def parse_request(buffer: bytes | bytearray) -> tuple[Request, int] | None:
     """Parse a request.
 
@@ -78,7 +104,7 @@ def parse_request(buffer: bytes | bytearray) -> tuple[Request, int] | None:
     port = int.from_bytes(buffer[end : end + 2])
     raw = bytes(buffer[start:end])
     if kind == DOMAIN:
-        host = _domain(raw)
+        host = host_name(raw)
     elif kind == IPV4:
         host = f"{raw[0]}.{raw[1]}.{raw[2]}.{raw[3]}"
     else:
@@ -86,15 +112,21 @@ def parse_request(buffer: bytes | bytearray) -> tuple[Request, int] | None:
     return Request(command, Target(host, port)), end + 2
 
 
-def _domain(raw: bytes) -> str:
+def host_name(raw: bytes) -> str:
+    """A domain as it stands in a SOCKS request.
+
+    Raises: MalformedMessage: empty, or not printable ASCII.
+    """
     try:
         name = raw.decode("ascii")
     except UnicodeDecodeError:
-        raise MalformedMessage("The SOCKS5 request names a domain that is not ASCII.") from None
+        raise MalformedMessage("The SOCKS request names a domain that is not ASCII.") from None
+    if not name:
+        raise MalformedMessage("The SOCKS request names an empty domain.")
     if not name.isprintable() or " " in name:
-        raise MalformedMessage("The SOCKS5 request names a domain with unprintable characters.")
+        raise MalformedMessage("The SOCKS request names a domain with unprintable characters.")
     if not (name := normal_name(name)):
-        raise MalformedMessage("The SOCKS5 request names the root domain, which has no address.")
+        raise MalformedMessage("The SOCKS request names the root domain, which has no address.")
     return name
 
 
@@ -110,3 +142,9 @@ def reply(code: int, bound: tuple[IPAddress, int] = (IPv4Address(0), 0)) -> byte
     address, port = bound
     kind = IPV4 if address.version == 4 else IPV6
     return bytes((VERSION, code, 0, kind)) + address.packed + struct.pack("!H", port)
+
+
+def name_reply(name: str) -> bytes:
+    """The success of a RESOLVE_PTR: a reply whose BND.ADDR is a domain (ATYP 3) and whose port means nothing."""
+    raw = name.encode("ascii")
+    return bytes((VERSION, SUCCEEDED, 0, DOMAIN, len(raw))) + raw + bytes(2)

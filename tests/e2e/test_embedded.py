@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +21,8 @@ OPTIONS = (f"--port={PORT}", f"--dns-port={DNS_PORT}")
 
 
 @contextmanager
-def foreground(bed: Bed) -> Iterator[subprocess.Popen[bytes]]:
-    process = bed.engine_netns.popen(Dconnect(bed).command("agent", *OPTIONS))
+def foreground(bed: Bed, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = bed.engine_netns.popen(Dconnect(bed).command("agent", *OPTIONS, *options))
     try:
         deadline = time.monotonic() + 10
         while bed.engine_netns.run(["curl", "-sf", f"http://127.0.0.1:{PORT}/healthz"]).returncode:
@@ -43,6 +44,24 @@ def test_it_serves_proxy_and_names_and_starts_no_container(bed: Bed, scene: Scen
         words = ["dig", "+short", "-p", str(DNS_PORT), "@127.0.0.1", "vault.docker"]
         assert bed.engine_netns.run(words, check=True).stdout.strip() == bed.address_of(scene.vault)
         assert bed.docker("ps", "--all", "--quiet") == before
+
+
+def test_it_wants_the_password_of_a_file_which_no_process_has_in_its_arguments(
+    bed: Bed, scene: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("ann:open sesame")
+    with foreground(bed, f"--auth-file={tmp_path}/secret") as process:
+        words = ["curl", "-sS", "--socks5-hostname", f"127.0.0.1:{PORT}", "http://vault.docker/"]
+        assert bed.engine_netns.run(words).returncode == 97
+        told = bed.engine_netns.run([*words, "--proxy-user", "ann:open sesame"], check=True)
+        assert told.stdout == f"hello from {scene.vault[:12]}\n"
+        shown = bed.host.run(["ps", "--ppid", str(process.pid), "-o", "args="], check=True).stdout
+        assert "dconnect.agent.worker" in shown
+        assert "auth" not in shown
+        process.terminate()
+        _, errors = process.communicate(timeout=15)
+        assert b"the user is ann" in errors
+        assert b"sesame" not in errors
 
 
 def test_it_leads_to_nothing_of_the_machines_own_either(bed: Bed, scene: Scene) -> None:

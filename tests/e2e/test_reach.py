@@ -38,6 +38,7 @@ def curl_options(mode: str, agent: Dconnect) -> list[str]:
     return {
         "SOCKS5": ["--socks5-hostname", agent.proxy],
         "HTTP": ["-x", f"http://{agent.proxy}"],
+        "SOCKS4a": ["--socks4a", agent.proxy],
         "CONNECT": ["-p", "-x", f"http://{agent.proxy}"],
     }[mode]
 
@@ -76,7 +77,7 @@ def destinations(bed: Bed, scene: Scene) -> Iterator[tuple[str, set[str]]]:
                 yield f"[{endpoint['GlobalIPv6Address']}]", {container[:12]}
 
 
-@pytest.mark.parametrize("mode", ["SOCKS5", "HTTP", "CONNECT"])
+@pytest.mark.parametrize("mode", ["SOCKS5", "SOCKS4a", "HTTP", "CONNECT"])
 def test_curl_reaches_every_container_by_every_name(bed: Bed, scene: Scene, agent: Dconnect, mode: str) -> None:
     wrong: list[str] = []
     for host, allowed in destinations(bed, scene):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import itertools
 import json
@@ -17,8 +18,9 @@ from dconnect.core.config import AgentConfig
 from dconnect.core.errors import MalformedMessage, UsageError
 from dconnect.core.inventory import Container, Endpoint, Inventory, Network
 from dconnect.core.limits import MAX_HEAD_BYTES
+from dconnect.proxy import auth
 from dconnect.proxy.http import Refusal, route_of
-from dconnect.proxy.wire import http1, socks5
+from dconnect.proxy.wire import http1, socks4, socks5
 from dconnect.proxy.wire.chunked import ChunkScanner
 from dconnect.proxy.wire.http1 import Body, RequestHead
 
@@ -68,6 +70,18 @@ _SOCKS = st.binary(max_size=30) | st.builds(
 )
 
 
+_WORDS = (st.binary(max_size=255), st.binary(max_size=255))
+_NUL_ENDED = st.binary(max_size=6) | st.integers(250, 260).map(lambda count: b"u" * count)
+_SOCKS4 = st.builds(
+    lambda command, address, user, domain: bytes((4, command, 0, 80)) + address + user + b"\0" + domain + b"\0",
+    st.integers(0, 255),
+    st.sampled_from([b"\x7f\0\0\x01", bytes(4), b"\0\0\0\x01", b"\0\0\0\xff", b"\0\0\x01\x01"]),
+    _NUL_ENDED,
+    _NUL_ENDED,
+)
+_FIELD = st.binary(max_size=12).map(lambda raw: b"Basic " + base64.b64encode(raw))
+
+
 def _whole(parser: Parser[T], data: bytes) -> tuple[T, int] | str | None:
     try:
         return parser(bytearray(data))
@@ -112,6 +126,43 @@ def test_socks5_requests(data: bytes) -> None:
     if isinstance(whole, tuple) and whole[0].target is not None:
         assert whole[0].target.host == whole[0].target.host.lower()
         assert whole[0].target.host
+
+
+@_PROFILE
+@given(_SOCKS | st.builds(lambda user, word: bytes((1, len(user))) + user + bytes((len(word),)) + word, *_WORDS))
+def test_socks5_passwords(data: bytes) -> None:
+    _same_at_any_split(socks5.parse_password, data)
+
+
+@_PROFILE
+@given(_SOCKS4, st.integers(0, 600), st.binary(max_size=2))
+@example(b"\x04\x01\x00\x50\x00\x00\x00\x01" + b"u" * 255 + b"\x00" + b"a" * 255 + b"\x00", 600, b"")
+def test_socks4_requests(data: bytes, place: int, other: bytes) -> None:
+    for each in (data, data[:place], data[:place] + other + data[place + len(other) :]):
+        _same_at_any_split(socks4.parse_request, each)
+        whole = _whole(socks4.parse_request, each)
+        if isinstance(whole, tuple):
+            assert 0 < len(whole[0].target.host) <= 255
+            assert whole[0].target.host == whole[0].target.host.lower()
+
+
+@_PROFILE
+@given(_FIELD | st.binary(max_size=40), st.binary(max_size=5))
+def test_passwords_in_http(value: bytes, user: bytes) -> None:
+    head = RequestHead(b"GET", b"http://web/", 1, [(b"Proxy-Authorization", value)])
+    asked: list[bytes] = []
+
+    def accepts(name: bytes, _: bytes) -> bool:
+        asked.append(name)
+        return name == user
+
+    refused: auth.Challenge | None = None
+    try:
+        auth.check_proxied(head, accepts)
+    except auth.Challenge as challenge:
+        refused = challenge
+    assert (refused is None) == (asked == [user])
+    assert refused is None or (refused.status, refused.again) == (407, True)
 
 
 @_PROFILE

@@ -7,6 +7,7 @@ publishes, with the pages that the command line asks for. Refusals are in docker
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import re
@@ -18,6 +19,9 @@ from typing import Any, Self
 from urllib.parse import unquote
 
 from aiohttp import web
+
+from dconnect.core.config import AgentConfig
+from dconnect.core.credentials import Verifier
 
 STEP_DEADLINE_S = 10.0
 
@@ -301,6 +305,9 @@ class DockerEngine:
             return web.json_response(
                 {"status": "ok" if self.ready else "starting", "instance": instance}, status=status
             )
+        config = AgentConfig.from_json(self.containers[name]["Config"]["Labels"]["dev.dconnect.config"])
+        if config.auth and not _signed(request, Verifier(config.auth)):
+            return web.Response(status=401, text="The agent wants a user name and a password.")
         if path == "api/v1/status":
             return web.json_response(self.status)
         if path == "api/v1/connections":
@@ -313,6 +320,12 @@ class DockerEngine:
                 addresses = [each["ipv4"] for each in container["endpoints"]]
                 return web.json_response({"name": wanted, "addresses": addresses, "containers": [container["name"]]})
         return web.json_response({"error": f"No container is called {wanted}."}, status=404)
+
+
+def _signed(request: web.Request, verifier: Verifier) -> bool:
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    user, _, password = base64.b64decode(text).partition(b":")
+    return scheme == "Basic" and verifier.accepts(user, password)
 
 
 def image_id(tag: str) -> str:

@@ -28,10 +28,11 @@ from dconnect.core.limits import UDP_IDLE_SECONDS
 from dconnect.core.rules import Rules
 from dconnect.proxy.associate import Associations
 from dconnect.proxy.dial import Dial, Resolve
-from dconnect.proxy.door import Describe
-from dconnect.proxy.fake import FakeDescribe, FakeResolve, FakeSockets, Recorder
+from dconnect.proxy.door import Accepts, Describe
+from dconnect.proxy.fake import FakeDescribe, FakeResolve, FakeReverse, FakeSockets, Recorder
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.judge import Judge
+from dconnect.proxy.lookup import Lookup
 from dconnect.proxy.policy import Policy
 from dconnect.proxy.poller import Poller
 
@@ -95,6 +96,7 @@ class DoorThread:
         max_clients: int = 100,
         listener: socket.socket | None = None,
         udp_idle_seconds: float = UDP_IDLE_SECONDS,
+        accepts: Accepts | None = None,
     ) -> None:
         """``listener``: another door's, to share as workers share theirs."""
         self.recorder = Recorder()
@@ -107,6 +109,7 @@ class DoorThread:
         """What is judged by from now on."""
         self._udp_idle_seconds = udp_idle_seconds
         self._max_clients = max_clients
+        self._accepts = accepts
         self.listener = listener if listener is not None else socket.create_server(("127.0.0.1", 0))
         self._owns_listener = listener is None
         self._api_path = str(directory / "api.sock")
@@ -146,11 +149,12 @@ class DoorThread:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as the supervisor's listener has it
             self.address = listener.getsockname()
             sockets = FakeSockets([ip_address("127.0.0.9")])
+            judge = Judge(lambda: self.policy, sockets.is_local)
             dial = Dial(
                 poller=poller,
                 resolve=self._resolve,
                 sockets=sockets,
-                judge=Judge(lambda: self.policy, sockets.is_local),
+                judge=judge,
                 own_service=self._api_path,
                 own_ports=frozenset((80, 1080)),
             )
@@ -172,6 +176,8 @@ class DoorThread:
                 admits=self._admits,
                 hosts=frozenset(("127.0.0.1", "localhost", "dconnect.docker")),
                 max_clients=self._max_clients,
+                lookup=Lookup(resolve=self._resolve, reverse=FakeReverse(NAMES), judge=judge),
+                accepts=self._accepts,
             )
             self.door.start()
             self._ready.set()

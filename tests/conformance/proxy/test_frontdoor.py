@@ -200,6 +200,6 @@ def test_sessions_see_their_own_client(tmp_path: Path) -> None:
         clients = [door.client() for _ in range(3)]
         peers = {f"127.0.0.1:{client.getsockname()[1]}" for client in clients}
         for client in clients:
-            client.sendall(b"\x04")
-            assert rest(client)
+            client.sendall(b"\x05\x01\xfe")
+            assert rest(client) == b"\x05\xff"
     assert {session.peer for session in door.recorder.sessions} == peers

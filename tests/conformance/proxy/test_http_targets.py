@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dconnect.core.failure import Failure
+from dconnect.core.failure import PROXY_ERRORS, Failure
 from dconnect.core.limits import MAX_HEAD_BYTES
 from kit.asking import ask, get, status
 from kit.door import DoorThread, exactly, head, rest
@@ -70,6 +70,8 @@ def test_rfc9110_s15_every_failure_has_its_status_and_a_sentence(tmp_path: Path,
             assert response.endswith(b"\r\n\r\nweb fails.\n")
             assert b"\r\nConnection: close\r\n" in response
             assert b"\r\nContent-Length: 11\r\n" in response
+            error = PROXY_ERRORS[failure].encode()  # RFC 9209 §2
+            assert b"\r\nProxy-Status: dconnect; error=" + error + b"\r\n" in response
     assert [session.outcome for session in door.recorder.sessions] == [failure.name.lower()] * 2
     assert {session.front for session in door.recorder.sessions} == {"connect", "http"}
 

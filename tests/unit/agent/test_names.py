@@ -19,6 +19,7 @@ from dconnect.core.inventory import Inventory
 from dconnect.core.limits import LOOKUPS_IN_FLIGHT
 from dconnect.core.rules import Rules
 from dconnect.dns import NoAddress, Stopped, Unknown, build
+from kit.inventories import container, endpoint, inventory
 
 ZONE = build(Inventory(), ("docker",), [ip_address("127.0.0.1")])
 HANGS = """
@@ -137,3 +138,17 @@ def test_why_a_name_leads_nowhere(nothing: Stopped | NoAddress | Unknown, failur
     error = no_addresses("web", nothing)
     assert error.failure is failure
     assert sentence in str(error)
+
+
+def test_the_name_of_an_address_is_told_or_why_not() -> None:
+    web = build(inventory([container("web", endpoint("front", "172.18.0.2"))]), ("docker",), [])
+    assert Names(lambda: web, "allow").name_of(ip_address("172.18.0.2")) == "web.docker"
+    with pytest.raises(DialError) as unknown:
+        Names(lambda: web, "allow").name_of(ip_address("172.18.0.3"))
+    assert (unknown.value.failure, str(unknown.value)) == (
+        Failure.NAME_UNKNOWN,
+        "No container has the address 172.18.0.3.",
+    )
+    with pytest.raises(DialError) as early:
+        Names(lambda: None, "allow").name_of(ip_address("172.18.0.2"))
+    assert early.value.failure is Failure.NOT_READY

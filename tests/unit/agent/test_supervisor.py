@@ -22,7 +22,7 @@ DEADLINE = 10.0
 CHILD = """
 import ctypes, json, os, signal, sys, time
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a test that fails may leave none behind
-lent = json.loads(sys.argv[1])
+lent = json.loads(os.environ["DCONNECT_LENT"])
 with open(os.environ["TOLD"], "a") as told:
     print(json.dumps([lent["index"], os.getpid(), os.getpgid(0) == os.getpid()]), file=told, flush=True)
 if os.environ.get("STUBBORN"):
@@ -75,6 +75,14 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_what_a_child_is_lent_does_not_stand_in_its_arguments(told: Path) -> None:
+    with supervised(told):
+        until(lambda: len(children(told)) == 2)
+        for _, pid, _ in children(told):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            assert words[1:] == [b"-P", b"-m", b"a_child", b""]
 
 
 def test_a_dead_child_is_restarted_and_the_others_are_left_alone(told: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from dconnect.agent import bus
+from dconnect.agent.labels import ENV_LENT
 from dconnect.agent.lent import Lent
 from dconnect.agent.log import LogBuffer, Record
 from dconnect.agent.sessions import Sessions
@@ -74,9 +75,11 @@ async def worker(stage: Stage, control: Serve | None = None) -> AsyncIterator[as
     """The process, with control's part of the bus played by ``control``."""
     lent = stage.lent
     server = await asyncio.start_unix_server(control, lent.bus_path) if control is not None else None
-    words = ["-P", "-m", "dconnect.agent.worker", lent.to_json()]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *words, pass_fds=lent.descriptors(), stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-P", "-m", "dconnect.agent.worker"),
+        env={**os.environ, ENV_LENT: lent.to_json()},
+        pass_fds=lent.descriptors(),
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(DEADLINE):

@@ -57,6 +57,9 @@ def test_keys_of_another_version_are_ignored_and_missing_ones_have_defaults() ->
         '{"allow": 3}',
         '{"deny": [3]}',
         '{"deny": ["-"]}',
+        '{"auth": null}',
+        '{"auth": "x"}',
+        '{"auth": ["x"]}',
     ],
 )
 def test_text_that_is_no_configuration_is_refused(text: str) -> None:

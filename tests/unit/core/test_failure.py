@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from dconnect.core.failure import SOCKS4_REJECTED, Failure, from_errno
+from dconnect.core.failure import PROXY_ERRORS, SOCKS4_REJECTED, Failure, from_errno
 
 # REP as RFC 1928 §6 numbers it, status as RFC 9110 §15 defines it.
 _SPELLED = {
@@ -27,6 +27,27 @@ def test_every_failure_has_its_own_name() -> None:
 @pytest.mark.parametrize("failure", list(Failure))
 def test_every_failure_is_spelled_for_socks_and_http(failure: Failure) -> None:
     assert (failure.value.socks5_rep, failure.value.http_status) == _SPELLED[failure]
+
+
+# The proxy error types that RFC 9209 §2.3 registers, as far as they are about a destination.
+_REGISTERED = [
+    "dns_timeout",
+    "dns_error",
+    "destination_not_found",
+    "destination_unavailable",
+    "destination_ip_prohibited",
+    "destination_ip_unroutable",
+    "connection_refused",
+    "connection_terminated",
+    "connection_timeout",
+    "proxy_internal_error",
+]
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+def test_every_failure_is_spelled_for_programs(failure: Failure) -> None:
+    assert PROXY_ERRORS[failure] in _REGISTERED
+    assert (PROXY_ERRORS[failure] == "dns_error") == (failure is Failure.NAME_UNKNOWN)
 
 
 @pytest.mark.parametrize(

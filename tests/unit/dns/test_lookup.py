@@ -271,3 +271,12 @@ def test_other_suffixes_change_every_name() -> None:
 
 def test_newly_known_subnets_change_the_names_of_addresses() -> None:
     assert "2.0.18.172.in-addr.arpa" in zone(DUAL, networks=NETWORKS).changed(zone(DUAL))
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [("172.18.0.2", "web.docker"), ("fd00:0:0:1::2", "web.docker"), ("172.18.0.9", None), ("192.0.2.1", None)],
+)
+def test_a_proxy_gets_the_name_that_ptr_has(address: str, name: str | None) -> None:
+    made = zone(container("web", endpoint("front", "172.18.0.2", "fd00:0:0:1::2")), networks=NETWORKS)
+    assert made.name_of(ip_address(address)) == name

@@ -9,9 +9,18 @@ from ipaddress import ip_address
 from dconnect.core.inventory import Inventory
 from dconnect.core.limits import RELAY_TURN_BYTES
 from dconnect.proxy.dial import Dial
-from dconnect.proxy.fake import EndlessPool, FakeDescribe, FakeResolve, FakeSockets, NoAssociates, Recorder
+from dconnect.proxy.fake import (
+    EndlessPool,
+    FakeDescribe,
+    FakeResolve,
+    FakeReverse,
+    FakeSockets,
+    NoAssociates,
+    Recorder,
+)
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.judge import Judge
+from dconnect.proxy.lookup import Lookup
 from dconnect.proxy.policy import Policy
 from dconnect.proxy.poller import Channel, Poller
 from dconnect.proxy.relay.splice import Relay
@@ -24,11 +33,13 @@ TURNS = 4
 
 def front_door(poller: Poller, listener: socket.socket) -> FrontDoor:
     sockets = FakeSockets()
+    names = {"web": [ip_address("127.0.0.1")]}
+    resolve, judge = FakeResolve(names), Judge(lambda: Policy(Inventory(), "allow"), sockets.is_local)
     dial = Dial(
         poller=poller,
-        resolve=FakeResolve({"web": [ip_address("127.0.0.1")]}),
+        resolve=resolve,
         sockets=sockets,
-        judge=Judge(lambda: Policy(Inventory(), "allow"), sockets.is_local),
+        judge=judge,
         own_service="/none",
         own_ports=frozenset(),
     )
@@ -42,6 +53,7 @@ def front_door(poller: Poller, listener: socket.socket) -> FrontDoor:
         admits=lambda _: True,
         hosts=frozenset(),
         max_clients=10,
+        lookup=Lookup(resolve=resolve, reverse=FakeReverse(names), judge=judge),
     )
 
 

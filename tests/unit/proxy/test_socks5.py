@@ -6,7 +6,19 @@ import pytest
 
 from dconnect.core.address import Target
 from dconnect.core.errors import MalformedMessage
-from dconnect.proxy.wire.socks5 import CONNECT, Request, greeting_reply, parse_greeting, parse_request, reply
+from dconnect.proxy.wire.socks5 import (
+    CONNECT,
+    RESOLVE,
+    RESOLVE_PTR,
+    Request,
+    greeting_reply,
+    name_reply,
+    parse_greeting,
+    parse_password,
+    parse_request,
+    password_reply,
+    reply,
+)
 from kit.feeding import feed
 
 
@@ -77,3 +89,43 @@ def test_replies_of_rfc1928_s6() -> None:
     assert reply(5) == b"\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00"
     assert reply(0, (ip_address("172.18.0.1"), 0x1234)) == b"\x05\x00\x00\x01\xac\x12\x00\x01\x12\x34"
     assert reply(0, (ip_address("fd00::1"), 80)) == b"\x05\x00\x00\x04\xfd" + bytes(14) + b"\x01\x00\x50"
+
+
+@pytest.mark.parametrize(
+    ("data", "pair"),
+    [
+        (b"\x01\x04user\x04pass", (b"user", b"pass")),  # curl 7.88 --socks5 user:pass@…
+        (b"\x01\x00\x00", (b"", b"")),  # curl 7.88 --socks5 :@…
+        (b"\x01\xff" + b"u" * 255 + b"\xff" + b"\x00" * 255, (b"u" * 255, b"\x00" * 255)),  # RFC 1929 §2: 1 to 255
+    ],
+)
+def test_password(data: bytes, pair: tuple[bytes, bytes]) -> None:
+    assert feed(parse_password, data) == pair
+
+
+@pytest.mark.parametrize("data", [b"\x05\x04user\x04pass", b"\x00", b"\x02\x01"])
+def test_password_of_another_version_is_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        parse_password(data)
+
+
+def test_password_replies_of_rfc1929_s2() -> None:
+    assert password_reply(right=True) == b"\x01\x00"
+    assert password_reply(right=False)[0] == 1
+    assert password_reply(right=False)[1] != 0
+
+
+@pytest.mark.parametrize(
+    ("data", "request_"),
+    [
+        # tor-resolve 0.4.9 web.docker, tor-resolve -x 172.18.0.3
+        (b"\x05\xf0\x00\x03\x0aweb.docker\x00\x00", Request(RESOLVE, Target("web.docker", 0))),
+        (b"\x05\xf1\x00\x01\xac\x12\x00\x03\x00\x00", Request(RESOLVE_PTR, Target("172.18.0.3", 0))),
+    ],
+)
+def test_requests_of_tor(data: bytes, request_: Request) -> None:
+    assert feed(parse_request, data) == request_
+
+
+def test_a_name_is_told_as_address_type_3() -> None:
+    assert name_reply("web.docker") == b"\x05\x00\x00\x03\x0aweb.docker\x00\x00"
