@@ -64,7 +64,9 @@ Allow = Annotated[
 Deny = Annotated[list[str] | None, typer.Option(metavar="CIDR|DOMAIN", help="Destination to refuse; repeatable.")]
 
 Auth = Annotated[bool, typer.Option("--auth", help="Want a password at the front door; made and printed.")]
-AuthFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Want this file's: one line, user:password.")]
+AuthFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Want a password, this file's one line user:password.")
+]
 
 
 @contextmanager
@@ -77,7 +79,8 @@ def _guard(undone: str | None = "") -> Iterator[None]:
     with signals.as_ctrl_c() as came:
         try:
             yield
-            sys.stdout.flush()  # here, where we know what it means that the reader is gone
+            if sys.stdout is not None:  # closed by whoever started us
+                sys.stdout.flush()  # here, where we know what it means that the reader is gone
         except typer.Exit:
             raise
         except Interrupted as error:

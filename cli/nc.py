@@ -50,6 +50,8 @@ def nc(config: AgentConfig, target: Target) -> None:
 
     Raises: DconnectError; BrokenPipeError when nobody reads our output any more.
     """
+    if sys.stdout is None:  # and its number may be another's by now
+        raise DconnectError("There is no standard output to write to; leave it open.")
     _binary()
     sock, early = _open(config, target)
     with sock:
@@ -143,9 +145,18 @@ def _receive(sock: socket.socket, target: Target) -> None:
 
 
 def _write(data: bytes | memoryview) -> None:
+    """All of it to stdout.
+
+    Raises: BrokenPipeError when nobody reads it; DconnectError when it has no place.
+    """
     view = memoryview(data)
-    while view:
-        view = view[_patient(_STDOUT, select.POLLOUT, functools.partial(os.write, _STDOUT, view)) :]
+    try:
+        while view:
+            view = view[_patient(_STDOUT, select.POLLOUT, functools.partial(os.write, _STDOUT, view)) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DconnectError(f"Standard output takes no more: {error.strerror}.") from error
 
 
 def _patient(descriptor: int, event: int, call: Callable[[], T]) -> T:

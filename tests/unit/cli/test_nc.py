@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,12 +46,13 @@ def running(
     """The command, with an agent whose front door is ``door``."""
     entry = passwords.settle(passwords.default_file(), "E", None)
     auth = passwords.lock("", entry.credentials) if options.pop("locked", False) else ""
+    program: Any = options.pop("program", [str(PROGRAM)])
     config = AgentConfig(port=door.address[1], auth=auth)
     labels = {"dev.dconnect.role": "agent", "dev.dconnect.config": config.to_json()}
     engine.containers["dconnect"] = {"Id": "a" * 64, "Config": {"Labels": labels}, "State": {"Running": True}}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process: subprocess.Popen[bytes] = subprocess.Popen(
-        [str(PROGRAM), "nc", *map(str, words)],
+        [*program, "nc", *map(str, words)],
         **{**pipes, **options},  # type: ignore[call-overload]
     )
     try:
@@ -164,6 +166,33 @@ def test_descriptors_that_do_not_block_are_waited_for(engine: DockerEngine, door
         with os.fdopen(from_stdout, "rb") as reader:
             assert reader.read() == b"x" * 300_000
         assert end(process)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "errors"),
+    [
+        ("<&-", 0, ""),
+        (">&-", 1, "dconnect: There is no standard output to write to; leave it open.\n"),
+        (">/dev/full", 1, "dconnect: Standard output takes no more: No space left on device.\n"),
+    ],
+)
+def test_streams_that_are_not_there_or_full_are_no_fault_of_ours(
+    engine: DockerEngine, door: DoorThread, redirection: str, code: int, errors: str
+) -> None:
+    server = door.server()
+
+    def serve() -> None:
+        with suppress(OSError):  # without an output nothing is opened
+            target = server.accept()
+            target.sendall(b"hi")
+            target.close()
+
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
+    shell = ["bash", "-c", f'exec "$0" "$@" {redirection}', str(PROGRAM)]
+    with running(engine, door, "web", server.port, program=shell, stdin=subprocess.DEVNULL) as process:
+        out = b"hi" if code == 0 else b""
+        assert end(process) == (code, out, errors)
 
 
 # -- how it ends --------------------------------------------------------------------------------
