@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,7 +23,7 @@ from dconnect.agent.labels import ENV_LENT
 from dconnect.agent.lent import Lent
 from dconnect.agent.log import LogBuffer, Record
 from dconnect.agent.sessions import Sessions
-from dconnect.agent.worker import keep_apart
+from dconnect.agent.worker import _max_clients, keep_apart
 from dconnect.core.config import AgentConfig
 from dconnect.core.events import Session
 from dconnect.core.inventory import Inventory
@@ -307,3 +308,11 @@ def test_a_session_is_one_line_and_one_count(outcome: str, level: str, failed: i
         failed,
         {"socks5": {outcome: 1}},
     )
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "places"), [(40, 16), (1024, 227), (20_000, 8661), (37_376, 16_384), (1_048_576, 16_384)]
+)
+def test_places_come_from_descriptors(monkeypatch: pytest.MonkeyPatch, descriptors: int, places: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
+    assert _max_clients() == places
