@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from dconnect.agent.labels import ENV_LENT
 from dconnect.agent.lent import Lent
 from dconnect.agent.log import LogBuffer, Record
 from dconnect.agent.sessions import Sessions
-from dconnect.agent.worker import _max_clients, keep_apart
+from dconnect.agent.worker import _max_clients, keep_apart, published
 from dconnect.core.config import AgentConfig
 from dconnect.core.events import Session
 from dconnect.core.inventory import Inventory
@@ -116,6 +117,30 @@ async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
     writer.close()
+
+
+def test_udp_is_refused_while_the_worker_that_holds_its_port_is_away(stage: Stage) -> None:
+    async def scenario() -> None:
+        second = Stage(replace(stage.lent, index=1, workers=2), stage.door, stage.hold)
+        async with worker(second) as process:
+            request = b"\x05\x01\x00\x05\x03\x00\x01" + bytes(6)
+            assert await ask(stage.door, request) == b"\x05\x00\x05\x01\x00\x01" + bytes(6)
+            process.send_signal(signal.SIGTERM)
+            code, log = await end(process)
+        assert code == 0
+        (session,) = (line for line in log if line["event"] == "session")
+        assert (session["front"], session["outcome"]) == ("associate", "not_ready")
+        assert session["detail"].startswith("The worker that holds the UDP port is away")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("bind", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("10.0.0.7", "10.0.0.7"), ("::1", "::1"), ("0.0.0.0", "0.0.0.0"), ("::", "0.0.0.0")],
+)
+def test_rfc1928_s6_bnd_is_the_published_address_or_zeros_where_it_may_be_any(bind: str, address: str) -> None:
+    assert published(AgentConfig(bind=bind, port=2080)) == (ip_address(address), 2080)
 
 
 def test_until_it_is_informed_it_leads_to_our_own_service_alone(stage: Stage) -> None:
