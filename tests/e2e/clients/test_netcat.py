@@ -1,0 +1,47 @@
+"""ncat and OpenBSD's nc: bare TCP through the proxy, with each direction ended by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Sequence
+
+import pytest
+
+from bed.clients import DCONNECT_NC, SOCKS4, needs
+from bed.dconnect import PROGRAM, Dconnect
+from bed.session import Bed
+
+MEGABYTE = os.urandom(1_000_000)
+NCAT = needs("ncat", "ncat")
+NC = needs("netcat-openbsd", "nc.openbsd")
+BY_NAME = [
+    pytest.param("ncat --proxy-type socks5 --proxy-dns remote --proxy DOOR", marks=NCAT),
+    pytest.param("ncat --proxy-type socks4 --proxy-dns remote --proxy DOOR", marks=[NCAT, SOCKS4]),
+    pytest.param("ncat --proxy-type http --proxy DOOR", marks=NCAT),
+    pytest.param("nc.openbsd -N -X 5 -x DOOR", marks=NC),
+    pytest.param("nc.openbsd -N -X connect -x DOOR", marks=NC),
+    pytest.param(f"{PROGRAM} nc", marks=DCONNECT_NC),
+]
+BY_ADDRESS = [*BY_NAME, pytest.param("nc.openbsd -N -X 4 -x DOOR", marks=[NC, SOCKS4])]
+
+
+def talk(bed: Bed, words: Sequence[str], data: bytes) -> bytes:
+    """What came back until the target ended, after ``data`` and its end were sent."""
+    with bed.host.popen(words, stdin=subprocess.PIPE) as process:
+        output, errors = process.communicate(data, timeout=30)
+    assert process.returncode == 0, errors
+    return output
+
+
+@pytest.mark.parametrize("command", BY_NAME)
+def test_bytes_come_back_by_name(bed: Bed, agent: Dconnect, command: str) -> None:
+    words = [*command.replace("DOOR", agent.proxy).split(), "shop_db_1", "7"]
+    assert talk(bed, words, MEGABYTE) == MEGABYTE
+
+
+@pytest.mark.parametrize("command", BY_ADDRESS)
+def test_an_answer_comes_after_the_end_of_the_question(bed: Bed, agent: Dconnect, command: str) -> None:
+    words = [*command.replace("DOOR", agent.proxy).split(), bed.address_of("vault"), "9"]
+    assert talk(bed, words, MEGABYTE).decode() == hashlib.sha256(MEGABYTE).hexdigest()
