@@ -13,6 +13,7 @@ from bed.dconnect import Dconnect
 SOCKS4 = pytest.mark.skip(reason="The front door does not speak SOCKS4 yet.")
 DCONNECT_NC = pytest.mark.skip(reason="There is no dconnect nc yet.")
 PAC = pytest.mark.skip(reason="The front door serves no PAC file yet.")
+PAC_PATH = "/proxy.pac"
 
 _WITH_HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
 
