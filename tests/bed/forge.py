@@ -14,7 +14,7 @@ from bed.session import Bed
 
 NAME = "forge"
 REPOSITORY = "srv/git/project.git"
-HTTP_PATH = "/cgi-bin/git-http-backend/project.git"
+HTTP_PATH = "/cgi-bin/git/project.git"
 SSH_PATH = f"/{REPOSITORY}"
 _BACKEND = Path("/usr/lib/git-core/git-http-backend")
 _PROGRAMS = ("/usr/sbin/sshd", "/usr/bin/git", "/usr/bin/git-upload-pack", "/usr/bin/git-receive-pack")
@@ -48,7 +48,7 @@ class Forge:
 
 def set_up_forge(bed: Bed, folder: Path) -> Forge:
     """Make keys, a repository and an image in a folder, and start the container."""
-    files = [(_BACKEND, "srv/cgi-bin/git-http-backend"), *with_libraries([_BACKEND, *map(Path, _PROGRAMS)])]
+    files = [(_BACKEND, "srv/cgi-bin/git"), *with_libraries([_BACKEND, *map(Path, _PROGRAMS)])]
     commit = _repository(folder)
     files.append((folder / "project.git", REPOSITORY))
     for name in ("host_key", "user_key"):

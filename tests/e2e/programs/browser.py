@@ -1,9 +1,9 @@
 """Open pages in a headless browser: browser.py chromium|firefox SETTING URL…
 
-SETTING is a proxy as Chromium spells it (socks5://HOST:PORT, http://HOST:PORT), ``pac=URL``, or
-``socks5-local://HOST:PORT``, Firefox's way to look names up itself. Prints a JSON array: for each URL
-what the page kept in ``window.result``; where it kept nothing, the response's status and the page's
-text; where there was no response, the browser's error.
+SETTING is a proxy as Chromium spells it (socks5://HOST:PORT, http://HOST:PORT), or ``pac=URL``. Firefox
+also takes ``socks5-local://HOST:PORT``, to look names up itself, and ``user.js=TEXT``, its own words.
+Prints a JSON array: for each URL what the page kept in ``window.result``; where it kept nothing, the
+response's status and the page's text; where there was no response, the browser's error.
 
 Both browsers are driven over a WebSocket: Chromium by its DevTools protocol, Firefox by WebDriver BiDi.
 """
@@ -124,25 +124,27 @@ def chromium_command(setting: str, profile: Path) -> list[str]:
     return [*CHROMIUM.split(), f"--user-data-dir={profile}", proxy, "about:blank"]
 
 
-def firefox_command(setting: str, profile: Path) -> list[str]:
-    preferences = dict(QUIET)
+def firefox_preferences(setting: str) -> dict[str, str | int | bool]:
+    """How Firefox spells a setting."""
     if setting.startswith("pac="):
-        preferences |= {"network.proxy.type": 2, "network.proxy.autoconfig_url": setting[4:]}
-    else:
-        door = urlsplit(setting)
-        kind = "http" if door.scheme == "http" else "socks"
-        preferences |= {
-            "network.proxy.type": 1,
-            f"network.proxy.{kind}": door.hostname or "",
-            f"network.proxy.{kind}_port": door.port or 0,
-            "network.proxy.socks_version": 5,
-            "network.proxy.socks_remote_dns": door.scheme == "socks5",
-            "network.proxy.socks5_remote_dns": door.scheme == "socks5",
-        }
-        if kind == "http":  # for WebSockets, which are tunnelled
-            preferences |= {"network.proxy.ssl": door.hostname or "", "network.proxy.ssl_port": door.port or 0}
+        return {"network.proxy.type": 2, "network.proxy.autoconfig_url": setting[4:]}
+    door = urlsplit(setting)
+    kinds = ["http", "ssl"] if door.scheme == "http" else ["socks"]  # WebSockets are tunnelled, as TLS is
+    return {
+        "network.proxy.type": 1,
+        "network.proxy.socks_version": 5,
+        "network.proxy.socks_remote_dns": door.scheme == "socks5",
+        "network.proxy.socks5_remote_dns": door.scheme == "socks5",
+        **{f"network.proxy.{kind}": door.hostname or "" for kind in kinds},
+        **{f"network.proxy.{kind}_port": door.port or 0 for kind in kinds},
+    }
+
+
+def firefox_command(setting: str, profile: Path) -> list[str]:
+    given = setting.removeprefix("user.js=")
+    preferences = QUIET if given != setting else {**QUIET, **firefox_preferences(setting)}
     lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in preferences.items()]
-    (profile / "user.js").write_text("\n".join(lines))
+    (profile / "user.js").write_text("\n".join([*lines, given if given != setting else ""]))
     return [*FIREFOX.split(), "--profile", str(profile), "about:blank"]
 
 
