@@ -23,7 +23,7 @@ help: ## this text
 demo: install ## reach real containers by proxy and by name, then clean up
 	$(BIN)/python tests/bed/demo.py
 
-test: check unit e2e ## everything, in about ten minutes
+test: check unit e2e ## everything, in about twenty minutes
 
 check: install ## format, lint, types, imports
 	$(BIN)/ruff format --check .

@@ -36,8 +36,12 @@ def opened(bed: Bed, agent: Dconnect, browser: str, setting: str, urls: list[str
 
 @pytest.mark.parametrize(("browser", "setting"), WAYS)
 def test_pages_work_by_every_kind_of_name(bed: Bed, scene: Scene, agent: Dconnect, browser: str, setting: str) -> None:
-    address = bed.address_of(scene.vault)
-    containers = {"shop_db_1.docker": scene.db, "plain": scene.plain, address: scene.vault}
+    containers = {
+        "shop_db_1.docker": scene.db,
+        "plain": scene.plain,
+        bed.address_of(scene.vault): scene.vault,
+        f"[{bed.address_of(scene.six, version=6)}]": scene.six,
+    }
     other = "?other=http://vault.docker/script.js"
     results = opened(bed, agent, browser, setting, [f"http://{host}/page{other}" for host in containers])
     greetings = [f"hello from {container[:12]}" for container in containers.values()]
