@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from bed.dconnect import Dconnect
+from bed.session import Bed
 
 SOCKS4 = pytest.mark.skip(reason="The front door does not speak SOCKS4 yet.")
 DCONNECT_NC = pytest.mark.skip(reason="There is no dconnect nc yet.")
@@ -22,6 +24,20 @@ def needs(package: str, program: str) -> pytest.MarkDecorator:
     """Skip where a program is missing; the reason names its Debian package."""
     reason = f"{program} is not here; Debian's package {package} brings it."
     return pytest.mark.skipif(shutil.which(program) is None, reason=reason)
+
+
+def talk(bed: Bed, words: Sequence[str | Path], data: bytes, seconds: float = 30) -> bytes:
+    """What a program on the host printed until it ended, given ``data`` and its end; it must succeed.
+
+    Raises: AssertionError with its words, subprocess.TimeoutExpired.
+    """
+    with bed.host.popen(words, stdin=subprocess.PIPE) as process:
+        try:
+            output, errors = process.communicate(data, timeout=seconds)
+        finally:
+            process.kill()  # else a hanging one would be waited for
+    assert process.returncode == 0, errors
+    return output
 
 
 class Hosts:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-from collections.abc import Sequence
 
 import pytest
 
-from bed.clients import DCONNECT_NC, SOCKS4, needs
+from bed.clients import DCONNECT_NC, SOCKS4, needs, talk
 from bed.dconnect import PROGRAM, Dconnect
 from bed.session import Bed
 
@@ -25,14 +23,6 @@ BY_NAME = [
     pytest.param(f"{PROGRAM} nc", marks=DCONNECT_NC),
 ]
 BY_ADDRESS = [*BY_NAME, pytest.param("nc.openbsd -N -X 4 -x DOOR", marks=[NC, SOCKS4])]
-
-
-def talk(bed: Bed, words: Sequence[str], data: bytes) -> bytes:
-    """What came back until the target ended, after ``data`` and its end were sent."""
-    with bed.host.popen(words, stdin=subprocess.PIPE) as process:
-        output, errors = process.communicate(data, timeout=30)
-    assert process.returncode == 0, errors
-    return output
 
 
 @pytest.mark.parametrize("command", BY_NAME)

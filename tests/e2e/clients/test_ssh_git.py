@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bed.clients import DCONNECT_NC, SOCKS4, Hosts, needs
+from bed.clients import DCONNECT_NC, SOCKS4, Hosts, needs, talk
 from bed.dconnect import PROGRAM, Dconnect
 from bed.forge import HTTP_PATH, NAME, SSH_PATH, Forge, set_up_forge
 from bed.session import Bed
@@ -55,9 +55,7 @@ def test_ssh_carries_ten_megabytes_up_intact(
 ) -> None:
     host = NAME if by == "name" else bed.address_of(forge.container)
     ssh = [*forge.ssh(command.replace("DOOR", agent.proxy)), host, "hostname; sha256sum"]
-    with ten_megabytes.open("rb") as body, bed.host.popen(ssh, stdin=body) as process:
-        output, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    output = talk(bed, ssh, ten_megabytes.read_bytes())
     digest = hashlib.sha256(ten_megabytes.read_bytes()).hexdigest()
     assert output.decode().split() == [forge.container[:12], digest, "-"]
 
