@@ -152,7 +152,11 @@ def firefox_command(setting: str, profile: Path) -> list[str]:
 async def started(command: list[str], home: Path) -> AsyncIterator[str]:
     """A running browser; where its WebSocket is."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=PIPE, stderr=STDOUT, env={**os.environ, "HOME": str(home)}, start_new_session=True
+        *command,
+        stdout=PIPE,
+        stderr=STDOUT,
+        env={**os.environ, "HOME": str(home), "TMPDIR": str(home)},
+        start_new_session=True,
     )
     assert process.stdout
     reading = None
