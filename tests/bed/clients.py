@@ -12,8 +12,6 @@ import pytest
 from bed.dconnect import Dconnect
 from bed.session import Bed
 
-SOCKS4 = pytest.mark.skip(reason="The front door does not speak SOCKS4 yet.")
-DCONNECT_NC = pytest.mark.skip(reason="There is no dconnect nc yet.")
 PAC = pytest.mark.skip(reason="The front door serves no PAC file yet.")
 PAC_PATH = "/proxy.pac"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bed.clients import SOCKS4, Hosts
+from bed.clients import Hosts
 from bed.dconnect import Dconnect
 from bed.scene import Scene
 from bed.session import Bed
@@ -49,8 +49,8 @@ def options(mode: str, door: str) -> list[str]:
 PROXY_RESOLVES = [
     "--socks5-hostname DOOR",
     "-x socks5h://DOOR",
-    pytest.param("--socks4a DOOR", marks=SOCKS4),
-    pytest.param("-x socks4a://DOOR", marks=SOCKS4),
+    "--socks4a DOOR",
+    "-x socks4a://DOOR",
     "-x http://DOOR",
     "--proxytunnel -x http://DOOR",
     "--proxy1.0 DOOR",
@@ -60,8 +60,8 @@ PROXY_RESOLVES = [
 CURL_RESOLVES = [
     "--socks5 DOOR",
     "-x socks5://DOOR",
-    pytest.param("--socks4 DOOR", marks=SOCKS4),
-    pytest.param("-x socks4://DOOR", marks=SOCKS4),
+    "--socks4 DOOR",
+    "-x socks4://DOOR",
 ]
 EITHER = [*PROXY_RESOLVES, *CURL_RESOLVES]
 
@@ -117,7 +117,7 @@ def test_an_ipv6_address_is_reached(bed: Bed, scene: Scene, agent: Dconnect, mod
         {"http_proxy": "http://DOOR"},
         {"all_proxy": "http://DOOR"},
         {"ALL_PROXY": "socks5h://DOOR"},
-        pytest.param({"ALL_PROXY": "socks4a://DOOR"}, marks=SOCKS4),
+        {"ALL_PROXY": "socks4a://DOOR"},
     ],
     ids=str,
 )
@@ -159,7 +159,7 @@ def test_an_upload_waits_for_100_continue_and_arrives(bed: Bed, agent: Dconnect,
     ("mode", "words"),
     [
         ("--socks5-hostname DOOR", "(5)"),  # connection refused, RFC 1928 §6
-        pytest.param("--socks4a DOOR", "rejected", marks=SOCKS4),
+        ("--socks4a DOOR", "rejected"),
         ("-x http://DOOR", "502"),
         ("--proxytunnel -x http://DOOR", "502"),
     ],

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from bed.clients import DCONNECT_NC, SOCKS4, needs, talk
+from bed.clients import needs, talk
 from bed.dconnect import PROGRAM, Dconnect
 from bed.session import Bed
 
@@ -16,13 +16,13 @@ NCAT = needs("ncat", "ncat")
 NC = needs("netcat-openbsd", "nc.openbsd")
 BY_NAME = [
     pytest.param("ncat --proxy-type socks5 --proxy-dns remote --proxy DOOR", marks=NCAT),
-    pytest.param("ncat --proxy-type socks4 --proxy-dns remote --proxy DOOR", marks=[NCAT, SOCKS4]),
+    pytest.param("ncat --proxy-type socks4 --proxy-dns remote --proxy DOOR", marks=NCAT),
     pytest.param("ncat --proxy-type http --proxy DOOR", marks=NCAT),
     pytest.param("nc.openbsd -N -X 5 -x DOOR", marks=NC),
     pytest.param("nc.openbsd -N -X connect -x DOOR", marks=NC),
-    pytest.param(f"{PROGRAM} nc", marks=DCONNECT_NC),
+    f"{PROGRAM} nc",
 ]
-BY_ADDRESS = [*BY_NAME, pytest.param("nc.openbsd -N -X 4 -x DOOR", marks=[NC, SOCKS4])]
+BY_ADDRESS = [*BY_NAME, pytest.param("nc.openbsd -N -X 4 -x DOOR", marks=NC)]
 
 
 @pytest.mark.parametrize("command", BY_NAME)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bed.clients import SOCKS4, Hosts
+from bed.clients import Hosts
 from bed.dconnect import Dconnect
 from bed.scene import Scene
 from bed.session import Bed
@@ -19,12 +19,12 @@ SOCKETS = ["python-socks", "python-socks, asyncio", "PySocks", "aiohttp-socks"]
 HTTP_LIBRARIES = ["requests", "urllib3"]
 PROXY_RESOLVES = [
     *((client, "socks5h") for client in (*SOCKETS, *HTTP_LIBRARIES)),
-    *(pytest.param(client, "socks4a", marks=SOCKS4) for client in (*SOCKETS, *HTTP_LIBRARIES)),
+    *((client, "socks4a") for client in (*SOCKETS, *HTTP_LIBRARIES)),
     *((client, "http") for client in (*SOCKETS, *HTTP_LIBRARIES, "aiohttp", "urllib", "http.client")),
 ]
 CLIENT_RESOLVES = [
     *((client, "socks5") for client in (*SOCKETS, *HTTP_LIBRARIES)),
-    *(pytest.param(client, "socks4", marks=SOCKS4) for client in (*SOCKETS, *HTTP_LIBRARIES)),
+    *((client, "socks4") for client in (*SOCKETS, *HTTP_LIBRARIES)),
 ]
 
 

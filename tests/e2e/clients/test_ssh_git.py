@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bed.clients import DCONNECT_NC, SOCKS4, Hosts, needs, talk
+from bed.clients import Hosts, needs, talk
 from bed.dconnect import PROGRAM, Dconnect
 from bed.forge import HTTP_PATH, NAME, SSH_PATH, Forge, set_up_forge
 from bed.session import Bed
@@ -26,12 +26,12 @@ TEN_MEGABYTES = 10_000_000
 PROXY_COMMANDS = [
     pytest.param("ncat --proxy-type socks5 --proxy DOOR %h %p", marks=NCAT),
     pytest.param("ncat --proxy-type http --proxy DOOR %h %p", marks=NCAT),
-    pytest.param("ncat --proxy-type socks4 --proxy DOOR %h %p", marks=[NCAT, SOCKS4]),
+    pytest.param("ncat --proxy-type socks4 --proxy DOOR %h %p", marks=NCAT),
     pytest.param("nc.openbsd -X 5 -x DOOR %h %p", marks=NC),
     pytest.param("nc.openbsd -X connect -x DOOR %h %p", marks=NC),
-    pytest.param(f"{shlex.quote(str(PROGRAM))} nc %h %p", marks=DCONNECT_NC),
+    f"{shlex.quote(str(PROGRAM))} nc %h %p",
 ]
-HTTP_PROXIES = ["socks5h://DOOR", "http://DOOR", pytest.param("socks4a://DOOR", marks=SOCKS4)]
+HTTP_PROXIES = ["socks5h://DOOR", "http://DOOR", "socks4a://DOOR"]
 
 
 @pytest.fixture(scope="module")
