@@ -7,6 +7,8 @@ ROOMS := agent cli core dns proxy tunnel
 FOLDERS := $(shell find $(ROOMS) -type d -not -name __pycache__)
 # The load generator is compiled where it is used.
 COMPILER := gcc libc6-dev
+# Other people's clients, which the tests run for real.
+CLIENTS := chromium firefox-esr git golang-go ncat netcat-openbsd nodejs openssh-client openssh-server wget
 PACKAGES := $(foreach room,$(ROOMS),-p dconnect.$(room))
 
 # Our dns/ must never shadow dnspython: the working directory stays off sys.path.
@@ -21,7 +23,7 @@ help: ## this text
 demo: install ## reach real containers by proxy and by name, then clean up
 	$(BIN)/python tests/bed/demo.py
 
-test: check unit e2e ## everything, in about ten minutes
+test: check unit e2e ## everything, in about twenty minutes
 
 check: install ## format, lint, types, imports
 	$(BIN)/ruff format --check .
@@ -34,7 +36,7 @@ unit: install ## everything that needs no engine
 	$(BIN)/pytest tests/unit tests/conformance tests/fuzz
 
 e2e: install ## the real engine, real clients, a host that cannot route
-	sh tests/bed/prerequisites.sh $(COMPILER)
+	sh tests/bed/prerequisites.sh $(COMPILER) $(CLIENTS)
 	$(BIN)/pytest tests/e2e
 
 bench: install ## side by side with its peers, a quarter of an hour; writes bench/results.json

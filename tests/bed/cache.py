@@ -131,9 +131,9 @@ def busybox_tar() -> Path:
 
 
 def tar_of(*files: tuple[Path, str]) -> bytes:
-    """A tar archive of files, each with the name that it gets there."""
+    """A tar archive of files, each with the name that it gets there; links are followed."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
+    with tarfile.open(fileobj=buffer, mode="w", dereference=True) as tar:
         for path, name in files:
             tar.add(path, name)
     return buffer.getvalue()

@@ -211,11 +211,14 @@ class Bed:
     @cached_property
     def target_image(self) -> str:
         """Tag of an image that runs ``target_server.py``, whose text says what it serves."""
-        tag = "dconnect-bed/target:latest"
+        files = cache.tar_of(*((Path(__file__).with_name(name), name) for name in ("target_server.py", "page.html")))
+        return self.extend_base("target", files, 'CMD ["python3", "/target_server.py"]', "EXPOSE 80 7 9 19")
+
+    def extend_base(self, name: str, tar: bytes, *changes: str) -> str:
+        """Tag of a new image: the base image with an archive's files, and ``docker commit``'s changes."""
+        tag = f"dconnect-bed/{name}:latest"
         made = self.docker("create", self.base_image, "true")
-        script = cache.tar_of((Path(__file__).with_name("target_server.py"), "target_server.py"))
-        self.docker("cp", "-", f"{made}:/", stdin=script)
-        changes = ('CMD ["python3", "/target_server.py"]', "EXPOSE 80 7 9 19")
+        self.docker("cp", "-", f"{made}:/", stdin=tar)
         self.docker("commit", *(f"--change={change}" for change in changes), made, tag)
         self.docker("rm", made)
         return tag

@@ -3,6 +3,8 @@
     80 HTTP/1.1   GET /           "hello from <hostname>", X-Host: the request's Host, X-Peer: who asks
                   GET /bytes/<n>  n repeatable bytes, X-SHA256: their hash
                   GET /ws         WebSocket echo (RFC 6455)
+                  GET /page       page.html, for browsers; its text says what it does
+                  GET /script.js  tells the page "hello from <hostname>"
                   POST /sha256    the hash of the body, Content-Length or chunked
      7 echo       all bytes, then FIN after FIN (RFC 862)
      9 discard    on FIN the hash of all bytes, then FIN (after RFC 863)
@@ -27,6 +29,7 @@ import signal
 import socket
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import cast
 
 BLOCK = random.Random(28).randbytes(1 << 20)
@@ -99,8 +102,15 @@ async def respond(method: str, path: str, headers: dict[str, str], reader: Strea
     peer = writer.get_extra_info("peername")
     fields = {"X-Host": headers.get("host", ""), "X-Peer": f"{peer[0].removeprefix('::ffff:')} {peer[1]}"}
     status, body, size = "200 OK", b"", 0
+    path = path.partition("?")[0]
     if path == "/":
         body = f"hello from {socket.gethostname()}\n".encode()
+    elif path == "/page":
+        body = Path(__file__).with_name("page.html").read_bytes()
+        fields["Content-Type"] = "text/html; charset=utf-8"
+    elif path == "/script.js":
+        body = f"loaded.push('hello from {socket.gethostname()}');\n".encode()
+        fields["Content-Type"] = "text/javascript"
     elif path == "/sha256" and method == "POST":
         body = state.hexdigest().encode() + b"\n"
     elif path.startswith("/bytes/"):
