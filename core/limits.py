@@ -152,6 +152,9 @@ DNS_CACHE_ANSWERS_PER_NAME = 16
 DNS_CACHE_PASSING = 2048
 """Encoded answers for names without end (unknown ones, wildcards); forgotten at every change."""
 
+DNS_TURNS = 8
+"""Orders in which the addresses of replicas are kept for one query: each of the first eight is first in turn."""
+
 DNS_TCP_CLIENTS = 256
 """DNS connections of one worker; beyond it the one longest idle is closed (RFC 7766 §6.2.2)."""
 

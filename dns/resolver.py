@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dconnect.core.errors import MalformedMessage
+from dconnect.core.limits import DNS_TURNS
 from dconnect.dns.cache import AnswerCache
 from dconnect.dns.wire import message
 from dconnect.dns.wire.message import (
@@ -65,6 +66,7 @@ class Resolver:
         self.counters = Counters()
         self._zone: Zone | None = None
         self._cache = AnswerCache()
+        self._turn = -1
 
     def publish(self, zone: Zone) -> None:
         """Answer from this zone from now on; kept answers stay where the zone says the same."""
@@ -113,17 +115,32 @@ class Resolver:
             return encode(query, REFUSED)
         name = query.name
         found = self._zone.lookup(name, query.qtype)
-        answer = self._encode(query, found)
-        if len(answer) > limit:
+        answers = self._encode_turns(query, found)
+        if len(answers[0]) > limit:
             counters.truncated += 1
-            answer = encode(query, NOERROR, apex=name, truncated=True)
+            answers = [encode(query, NOERROR, apex=name, truncated=True)]
         # UDP and TCP share what is kept: what is too large for UDP is kept truncated, and TCP passes over that.
-        if len(answer) <= query.udp_limit and query.repeatable:
+        if len(answers[0]) <= query.udp_limit and query.repeatable:
             if isinstance(found, Answer | NoData) and found.lasting:
-                self._cache.keep(data, answer, name)
+                self._cache.keep(data, [*answers[1:], answers[0]], name)
             else:
-                self._cache.keep_passing(data, answer)
-        return answer
+                self._cache.keep_passing(data, answers[0])
+        return answers[0]
+
+    def _encode_turns(self, query: Query, found: Answer | NoData | NxDomain | NotOurs) -> list[bytes]:
+        """The answer; those that follow when it is asked again, where servers take turns and it will be kept."""
+        turning = found.turning if isinstance(found, Answer) else 0
+        if not isinstance(found, Answer) or turning < 2:
+            return [self._encode(query, found)]
+        self._turn += 1
+        records = found.records
+        turns = [
+            (self._turn + number) % turning for number in range(min(turning, DNS_TURNS) if query.repeatable else 1)
+        ]
+        return [
+            self._encode(query, replace(found, records=(*records[at:turning], *records[:at], *records[turning:])))
+            for at in turns
+        ]
 
     def _encode(self, query: Query, found: Answer | NoData | NxDomain | NotOurs) -> bytes:
         counters = self.counters

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
-from dnslib import AAAA, EDNS0, NS, PTR, RR, SOA, A, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
+from dnslib import AAAA, EDNS0, NS, PTR, RR, SOA, SRV, TXT, A, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
 
 from dconnect.core.address import IPAddress
 from dconnect.core.errors import MalformedMessage
@@ -24,7 +24,7 @@ TTL = 1
 """Seconds. A container may have another address at any moment, and asking us again costs microseconds."""
 
 IN = 1
-TYPE_A, TYPE_NS, TYPE_SOA, TYPE_PTR, TYPE_AAAA, TYPE_OPT = 1, 2, 6, 12, 28, 41
+TYPE_A, TYPE_NS, TYPE_SOA, TYPE_PTR, TYPE_TXT, TYPE_AAAA, TYPE_SRV, TYPE_OPT = 1, 2, 6, 12, 16, 28, 33, 41
 TYPE_IXFR, TYPE_AXFR, TYPE_ANY = 251, 252, 255
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
 
@@ -37,16 +37,32 @@ _DO = 0x8000
 _SOA_TIMES = (1, 3600, 600, 86400, TTL)
 """Serial, refresh, retry, expire, minimum. Nobody transfers this zone; the minimum is the negative TTL."""
 
+_STRING_BYTES = 255
+"""Of one string in TXT (RFC 1035 §3.3)."""
+
 _HEADER = struct.Struct(">HHHHHH")
 _TYPE_CLASS = struct.Struct(">HH")
 _RECORD = struct.Struct(">HHIH")
 
 
+class Service(NamedTuple):
+    """What SRV says of a server, its weight apart, which is 0 (RFC 2782)."""
+
+    priority: int
+    """The lower ones are to be used first."""
+    port: int
+    target: str
+    """A normal name."""
+
+
 class Record(NamedTuple):
-    """One record of the queried name: an address for A and AAAA, a normal name for NS and PTR, the apex for SOA."""
+    """One record of the queried name.
+
+    An address for A and AAAA, a normal name for NS and PTR, the apex for SOA, strings for TXT, a service for SRV.
+    """
 
     type: int
-    data: IPAddress | str
+    data: IPAddress | str | tuple[str, ...] | Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,13 +240,17 @@ def encode(
 
 
 def _record(owner: DNSLabel, record: Record, nameserver: str) -> RR:
-    data = record.data
-    if not isinstance(data, str):
-        rdata = (A if isinstance(data, IPv4Address) else AAAA)(tuple(data.packed))
-    elif record.type == TYPE_SOA:
-        rdata = SOA(_label(nameserver), _label(f"hostmaster.{nameserver}"), _SOA_TIMES)
-    else:
-        rdata = (PTR if record.type == TYPE_PTR else NS)(_label(data))
+    match record.data:
+        case Service(priority=priority, port=port, target=target):
+            rdata = SRV(priority, 0, port, _label(target))
+        case tuple(texts):
+            rdata = TXT([text.encode()[:_STRING_BYTES] for text in texts])
+        case str(name) if record.type == TYPE_SOA:
+            rdata = SOA(_label(nameserver), _label(f"hostmaster.{nameserver}"), _SOA_TIMES)
+        case str(name):
+            rdata = (PTR if record.type == TYPE_PTR else NS)(_label(name))
+        case address:
+            rdata = (A if isinstance(address, IPv4Address) else AAAA)(tuple(address.packed))
     return RR(owner, record.type, IN, TTL, rdata)
 
 
