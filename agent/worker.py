@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import os
 import resource
+import socket
 import time
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from dconnect.agent import bus, child, labels
+from dconnect.agent import bus, child, labels, upstream
 from dconnect.agent.lent import Lent, borrow
 from dconnect.agent.log import LogBuffer
 from dconnect.agent.names import Names, not_informed
@@ -37,7 +38,7 @@ from dconnect.core.limits import (
     SESSION_TEXT_CHARS,
 )
 from dconnect.core.rules import Rules
-from dconnect.dns import DnsServer, Resolver, Zone, build
+from dconnect.dns import DnsServer, Forwarder, Resolver, Zone, build
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.judge import Judge
@@ -68,7 +69,8 @@ class Worker:
         self._admission = Admission(Inventory(), self._own.subnets, self._own.gateways)
         self._sockets = LocalSockets() if self._config.embedded else DialerSockets(Path(labels.RUN_DIR))
         self._poller = Poller()
-        self._resolver = Resolver()
+        self._resolver = Resolver(forwards=bool(self._config.dns_forward))
+        self._forwarder = Forwarder(upstream.servers(self._config), socket.gethostname(), log.warning)
         self._door = FrontDoor(
             poller=self._poller,
             listener=borrow(lent.front),
@@ -86,7 +88,11 @@ class Worker:
             max_clients=_max_clients(),
         )
         self._dns = DnsServer(
-            udp=[borrow(lent.dns_udp)], tcp=[borrow(lent.dns_tcp)], admits=self.admits, resolver=self._resolver
+            udp=[borrow(lent.dns_udp)],
+            tcp=[borrow(lent.dns_tcp)],
+            admits=self.admits,
+            resolver=self._resolver,
+            forward=self._forwarder.answer,
         )
 
     def admits(self, peer: str) -> bool:
@@ -107,6 +113,7 @@ class Worker:
             await stop.wait()
             await asyncio.gather(self._door.drain(), self._dns.close())
             link.cancel()
+        await self._forwarder.close()
         await self._sockets.close()
         self._poller.close()
 

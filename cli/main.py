@@ -46,6 +46,9 @@ EgressOption = Annotated[
 Allow = Annotated[
     list[str] | None, typer.Option(metavar="CIDR|DOMAIN", help="Destination to open; repeatable, most specific wins.")
 ]
+DnsForward = Annotated[
+    str, typer.Option(metavar="auto|ADDRESS", help="Name server for other domains; auto: the engine's own.")
+]
 Deny = Annotated[list[str] | None, typer.Option(metavar="CIDR|DOMAIN", help="Destination to refuse; repeatable.")]
 
 
@@ -126,6 +129,7 @@ def _config(
     egress: str,
     allow: list[str] | None,
     deny: list[str] | None,
+    dns_forward: str,
     embedded: bool = False,
 ) -> AgentConfig:
     if egress not in ("allow", "deny"):
@@ -141,6 +145,7 @@ def _config(
         egress=kind,
         allow=_rules("--allow", allow),
         deny=_rules("--deny", deny),
+        dns_forward=dns_forward,
         embedded=embedded,
     )
 
@@ -178,6 +183,7 @@ def up_command(
     egress: EgressOption = "allow",
     allow: Allow = None,
     deny: Deny = None,
+    dns_forward: DnsForward = "",
     base_image: Annotated[str, typer.Option(metavar="IMAGE", help="Image to build from.")] = image.DEFAULT_BASE,
     wheels: Annotated[Path | None, typer.Option(metavar="DIR", help="Install from these wheels only.")] = None,
     docker_socket: Annotated[
@@ -189,7 +195,16 @@ def up_command(
 ) -> None:
     """Start the agent, building its image first where needed."""
     with _guard():
-        config = _config(bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress, allow=allow, deny=deny)
+        config = _config(
+            bind=bind,
+            port=port,
+            dns_port=dns_port,
+            suffix=suffix,
+            egress=egress,
+            allow=allow,
+            deny=deny,
+            dns_forward=dns_forward,
+        )
         wish = up.Wish(config, port, dns_port, base_image, wheels, docker_socket)
 
     async def work(engine: Engine, choice: engines.Choice) -> None:
@@ -294,6 +309,7 @@ def agent_command(
     egress: EgressOption = "allow",
     allow: Allow = None,
     deny: Deny = None,
+    dns_forward: DnsForward = "",
     context: Context = None,
     host: Host = None,
 ) -> None:
@@ -307,6 +323,7 @@ def agent_command(
             egress=egress,
             allow=allow,
             deny=deny,
+            dns_forward=dns_forward,
             embedded=True,
         )
         choice = _choice(ctx, context, host)

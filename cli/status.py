@@ -36,7 +36,7 @@ def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tup
         ("agent", f"{body['version']} on {choice}"),
         ("engine", _engine(engine)),
         ("front door", f"{config.reach}:{config.port} (SOCKS5, HTTP proxy)"),
-        ("DNS", f"{config.reach}:{config.dns_port} for {', '.join(body['suffixes'])}"),
+        ("DNS", f"{config.reach}:{config.dns_port} for {', '.join(body['suffixes'])}{_forward(config)}"),
         ("egress", _egress(body)),
         ("strategy", f"{strategy['name']}{detail}"),
         ("dialer", str(body["dialer"]["state"])),
@@ -47,6 +47,11 @@ def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tup
         counts = f"{worker['open']} open, {worker['accepted']} accepted, {worker['failed']} failed"
         rows.append(("worker", f"pid {worker['pid']}: {counts}"))
     return rows
+
+
+def _forward(config: AgentConfig) -> str:
+    servers = {"": "", "auto": "; other domains from the engine's name servers"}
+    return servers.get(config.dns_forward, f"; other domains from {config.dns_forward}")
 
 
 def _egress(body: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from dconnect.dns.wire.message import (
     NOERROR,
     NOTIMP,
     NXDOMAIN,
+    RD,
     REFUSED,
     SERVFAIL,
     TYPE_AXFR,
@@ -26,6 +27,16 @@ from dconnect.dns.wire.message import (
     parse_query,
 )
 from dconnect.dns.zone import Answer, NoData, NotOurs, NxDomain, Zone
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Another domain's name, for a forwarder to ask."""
+
+    query: Query
+    limit: int
+    """Bytes that the client takes."""
+
 
 _STREAM_LIMIT = 65_535
 """What the length before a message over TCP can say."""
@@ -47,6 +58,8 @@ class Counters:
     """The name does not exist."""
     refused: int = 0
     """Another domain's name, another class, or a zone transfer."""
+    forwarded: int = 0
+    """Another domain's name, asked elsewhere."""
     not_implemented: int = 0
     """Another opcode or EDNS version."""
     malformed: int = 0
@@ -62,7 +75,9 @@ class Counters:
 class Resolver:
     """Answers queries; keeps no task and no socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, forwards: bool = False) -> None:
+        """``forwards``: whoever asks for other domains' names gets them from elsewhere, instead of REFUSED."""
+        self._forwards = forwards
         self.counters = Counters()
         self._zone: Zone | None = None
         self._cache = AnswerCache()
@@ -73,7 +88,7 @@ class Resolver:
         self._cache.drop(() if self._zone is None else zone.changed(self._zone))
         self._zone = zone
 
-    def respond(self, query: bytes, *, stream: bool = False) -> bytes | None:
+    def respond(self, query: bytes, *, stream: bool = False) -> bytes | Elsewhere | None:
         """The answer to one message.
 
         Args:
@@ -81,7 +96,8 @@ class Resolver:
             stream: it came over TCP, so the answer may have 65,535 bytes.
 
         Returns:
-            The answer, or None when there must be none (RFC 1035 §4.1.1: a response must not be answered).
+            The answer, or what is to be asked elsewhere; None when there must be none (RFC 1035 §4.1.1: a response
+            must not be answered).
         """
         counters = self.counters
         counters.queries += 1
@@ -102,7 +118,7 @@ class Resolver:
             return encode_header(query, FORMERR)
         return self._respond(query, parsed, _STREAM_LIMIT if stream else parsed.udp_limit)
 
-    def _respond(self, data: bytes, query: Query, limit: int) -> bytes:
+    def _respond(self, data: bytes, query: Query, limit: int) -> bytes | Elsewhere:
         counters = self.counters
         if query.edns is not None and query.edns.version:
             counters.not_implemented += 1
@@ -115,6 +131,9 @@ class Resolver:
             return encode(query, REFUSED)
         name = query.name
         found = self._zone.lookup(name, query.qtype)
+        if self._forwards and isinstance(found, NotOurs) and query.flags & RD:
+            counters.forwarded += 1
+            return Elsewhere(query, limit)
         answers = self._encode_turns(query, found)
         if len(answers[0]) > limit:
             counters.truncated += 1

@@ -122,6 +122,32 @@ MUTANTS = (
         "_text_records(entry.containers), lasting=True",
         "tests/conformance/dns/test_services.py",
     ),
+    Mutant("dns/wire/response.py", "data[:2] != asked[:2] or ", "", "tests/conformance/dns/test_forwarding.py"),
+    Mutant(
+        "dns/wire/response.py",
+        "if data[HEADER_BYTES:end] != asked[HEADER_BYTES:end]:",
+        "if False:",
+        "tests/conformance/dns/test_forwarding.py",
+    ),
+    Mutant(
+        "dns/forward.py",
+        'int.from_bytes(os.urandom(2), "big")',
+        "query.id",
+        "tests/conformance/dns/test_forwarding.py",
+    ),
+    Mutant(
+        "dns/forward.py",
+        "if response.truncated else response",
+        "if False else response",
+        "tests/conformance/dns/test_forwarding.py",
+    ),
+    Mutant("dns/forward.py", "await self._check(server)", "continue", "tests/conformance/dns/test_forwarding.py"),
+    Mutant(
+        "dns/forward.py", "least=DNS_STALE_TTL if stale else 0", "least=0", "tests/conformance/dns/test_forwarding.py"
+    ),
+    Mutant(
+        "dns/forward.py", "task = self._under_way.get(key)", "task = None", "tests/conformance/dns/test_forwarding.py"
+    ),
     Mutant(
         "dns/services.py", "if protocol == self.protocol:", "if protocol:", "tests/conformance/dns/test_services.py"
     ),

@@ -28,10 +28,10 @@ TYPE_A, TYPE_NS, TYPE_SOA, TYPE_PTR, TYPE_TXT, TYPE_AAAA, TYPE_SRV, TYPE_OPT = 1
 TYPE_IXFR, TYPE_AXFR, TYPE_ANY = 251, 252, 255
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
 
-_QR, _AA, _TC, _RD = 0x8000, 0x0400, 0x0200, 0x0100
+_QR, _AA, _TC, RD, _RA = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
 _OPCODE = 0x7800
 _AD, _CD = 0x0020, 0x0010
-_REPEATED = _RD | _AD | _CD
+_REPEATED = RD | _AD | _CD
 """Header bits that ordinary clients set."""
 _DO = 0x8000
 _SOA_TIMES = (1, 3600, 600, 86400, TTL)
@@ -142,7 +142,7 @@ def parse_query(data: bytes) -> Query:
         edns = None
         for _ in range(answers + authorities + additionals):
             root = data[offset] == 0
-            offset = _skip_name(data, offset)
+            offset = skip_name(data, offset)
             kind, size, ttl, length = _RECORD.unpack_from(data, offset)
             offset += 10 + length
             if kind == TYPE_OPT:
@@ -175,8 +175,11 @@ def _question_name(data: bytes) -> tuple[tuple[bytes, ...], int]:
     raise MalformedMessage("The message ends inside its question.")
 
 
-def _skip_name(data: bytes, offset: int) -> int:
-    """The offset after a record's owner; pointers end a name and are not followed."""
+def skip_name(data: bytes, offset: int) -> int:
+    """The offset after a record's owner; pointers end a name and are not followed.
+
+    Raises: IndexError when the message ends before; MalformedMessage.
+    """
     while length := data[offset]:
         if length >= 0xC0:
             return offset + 2
@@ -200,7 +203,7 @@ def _check_options(options: bytes, length: int) -> None:
 def encode_header(data: bytes, rcode: int) -> bytes:
     """A bare header in reply to a message of at least 12 bytes that could not be read: ID, opcode and RD copied."""
     ident, flags = struct.unpack_from(">HH", data)
-    return _HEADER.pack(ident, _QR | (flags & (_OPCODE | _RD)) | rcode, 0, 0, 0, 0)
+    return _HEADER.pack(ident, _QR | (flags & (_OPCODE | RD)) | rcode, 0, 0, 0, 0)
 
 
 def encode(
@@ -211,6 +214,7 @@ def encode(
     apex: str | None = None,
     nameserver: str = "",
     truncated: bool = False,
+    recursion: bool = False,
 ) -> bytes:
     """Encode our answer.
 
@@ -220,9 +224,10 @@ def encode(
         answers: records of the queried name.
         apex: the zone's name; the answer is then authoritative, and a negative one has its SOA (RFC 2308 §3).
         nameserver: primary server in an SOA.
+        recursion: we ask others for whoever wants it (RA).
         truncated: leave the answers out and say so (TC), so that the client comes by TCP.
     """
-    flags = _QR | (query.flags & _RD) | (_TC if truncated else 0) | (rcode & 15)
+    flags = _QR | (query.flags & RD) | (_TC if truncated else 0) | (_RA if recursion else 0) | (rcode & 15)
     if apex is not None:
         flags |= _AA
     message = DNSRecord(DNSHeader(query.id, flags))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from dnslib import QTYPE, RCODE, DNSRecord
 
-from kit.dns import asked, query, serving, zone
+from kit.dns import asked, query, respond, serving, zone
 from kit.inventories import container, endpoint
 
 WEB = container(
@@ -96,9 +96,9 @@ def test_rfc1464_what_a_container_is_stands_in_txt() -> None:
 
 def test_rfc1464_txt_is_never_older_than_the_zone() -> None:
     resolver = serving(WEB)
-    assert b"image=nginx:1.27" in (resolver.respond(query("web.docker", "TXT")) or b"")
+    assert b"image=nginx:1.27" in (respond(resolver, query("web.docker", "TXT")) or b"")
     resolver.publish(zone(container("web", endpoint("n", "10.0.0.2"), service="1.web.shop", image="nginx:2")))
-    assert b"image=nginx:2" in (resolver.respond(query("web.docker", "TXT")) or b"")
+    assert b"image=nginx:2" in (respond(resolver, query("web.docker", "TXT")) or b"")
 
 
 def test_rfc1035_s3_3_a_string_has_at_most_255_octets() -> None:

@@ -154,6 +154,7 @@ def test_every_query_is_counted_once() -> None:
         "nodata": 1,
         "nxdomain": 1,
         "refused": 2,
+        "forwarded": 0,
         "not_implemented": 2,
         "malformed": 1,
         "dropped": 1,
