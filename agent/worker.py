@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import os
 import resource
+import socket
 import time
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from dconnect.agent import bus, child, labels
+from dconnect.agent import bus, child, labels, upstream
 from dconnect.agent.describing import describe
 from dconnect.agent.handover import Handover, Reception
 from dconnect.agent.lent import Lent, borrow
@@ -40,7 +41,7 @@ from dconnect.core.limits import (
     SESSION_TEXT_CHARS,
 )
 from dconnect.core.rules import Rules
-from dconnect.dns import DnsServer, Resolver, Zone, build
+from dconnect.dns import DnsServer, Forwarder, Resolver, Zone, build
 from dconnect.proxy.associate import Associations
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.door import Accepts
@@ -74,7 +75,8 @@ class Worker:
         self._admission = Admission(Inventory(), self._own.subnets, self._own.gateways)
         self._sockets = LocalSockets() if self._config.embedded else DialerSockets(Path(labels.RUN_DIR))
         self._poller = Poller()
-        self._resolver = Resolver()
+        self._resolver = Resolver(forwards=bool(self._config.dns_forward))
+        self._forwarder = Forwarder(upstream.servers(self._config), socket.gethostname(), log.warning)
         names = Names(lambda: self._zone, self._config.egress, rules=self._rules)
         judge = Judge(self._judgement, self._sockets.is_local)
         dial = Dial(
@@ -101,7 +103,11 @@ class Worker:
         )
         self._reception = Reception(lent.handover_path, self._door.adopt)
         self._dns = DnsServer(
-            udp=[borrow(lent.dns_udp)], tcp=[borrow(lent.dns_tcp)], admits=self.admits, resolver=self._resolver
+            udp=[borrow(lent.dns_udp)],
+            tcp=[borrow(lent.dns_tcp)],
+            admits=self.admits,
+            resolver=self._resolver,
+            forward=self._forwarder.answer,
         )
 
     def _associate(self, dial: Dial) -> Associations:
@@ -134,6 +140,7 @@ class Worker:
             self._reception.close()
             await asyncio.gather(self._door.drain(), self._dns.close())
             link.cancel()
+        await self._forwarder.close()
         await self._sockets.close()
         self._poller.close()
 

@@ -61,6 +61,9 @@ EgressOption = Annotated[
 Allow = Annotated[
     list[str] | None, typer.Option(metavar="CIDR|DOMAIN", help="Destination to open; repeatable, most specific wins.")
 ]
+DnsForward = Annotated[
+    str, typer.Option(metavar="auto|ADDRESS", help="Name server for other domains; auto: the engine's own.")
+]
 Deny = Annotated[list[str] | None, typer.Option(metavar="CIDR|DOMAIN", help="Destination to refuse; repeatable.")]
 
 Auth = Annotated[bool, typer.Option("--auth", help="Want a password at the front door; made and printed.")]
@@ -147,6 +150,7 @@ def _config(
     egress: str,
     allow: list[str] | None,
     deny: list[str] | None,
+    dns_forward: str,
     embedded: bool = False,
 ) -> AgentConfig:
     if egress not in ("allow", "deny"):
@@ -162,6 +166,7 @@ def _config(
         egress=kind,
         allow=_rules("--allow", allow),
         deny=_rules("--deny", deny),
+        dns_forward=dns_forward,
         embedded=embedded,
     )
 
@@ -201,6 +206,7 @@ def up_command(
     deny: Deny = None,
     auth: Auth = False,
     auth_file: AuthFile = None,
+    dns_forward: DnsForward = "",
     base_image: Annotated[str, typer.Option(metavar="IMAGE", help="Image to build from.")] = image.DEFAULT_BASE,
     wheels: Annotated[Path | None, typer.Option(metavar="DIR", help="Install from these wheels only.")] = None,
     docker_socket: Annotated[
@@ -212,7 +218,16 @@ def up_command(
 ) -> None:
     """Start the agent, building its image first where needed."""
     with _guard():
-        config = _config(bind=bind, port=port, dns_port=dns_port, suffix=suffix, egress=egress, allow=allow, deny=deny)
+        config = _config(
+            bind=bind,
+            port=port,
+            dns_port=dns_port,
+            suffix=suffix,
+            egress=egress,
+            allow=allow,
+            deny=deny,
+            dns_forward=dns_forward,
+        )
         given = passwords.read(auth_file) if auth_file is not None else None
         wanted = auth or given is not None
         wish = up.Wish(config, port, dns_port, base_image, wheels, docker_socket, wanted, given)
@@ -347,6 +362,7 @@ def agent_command(
     deny: Deny = None,
     auth: Auth = False,
     auth_file: AuthFile = None,
+    dns_forward: DnsForward = "",
     context: Context = None,
     host: Host = None,
 ) -> None:
@@ -360,6 +376,7 @@ def agent_command(
             egress=egress,
             allow=allow,
             deny=deny,
+            dns_forward=dns_forward,
             embedded=True,
         )
         choice = _choice(ctx, context, host)

@@ -37,7 +37,7 @@ def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tup
         ("engine", _engine(engine)),
         ("front door", f"{config.reach}:{config.port} (SOCKS5, HTTP proxy)"),
         *_password(config),
-        ("DNS", f"{config.reach}:{config.dns_port} for {', '.join(body['suffixes'])}"),
+        ("DNS", f"{config.reach}:{config.dns_port} for {', '.join(body['suffixes'])}{_forward(config)}"),
         ("egress", _egress(body)),
         ("strategy", f"{strategy['name']}{detail}"),
         ("dialer", str(body["dialer"]["state"])),
@@ -54,6 +54,11 @@ def _password(config: AgentConfig) -> list[tuple[str, str]]:
     """Where a password stands, if one is wanted; never what it is, for people show others what this prints."""
     entry = passwords.find(config)
     return [("password", f"in {passwords.default_file()}, for user {entry.user}")] if entry is not None else []
+
+
+def _forward(config: AgentConfig) -> str:
+    servers = {"": "", "auto": "; other domains from the engine's name servers"}
+    return servers.get(config.dns_forward, f"; other domains from {config.dns_forward}")
 
 
 def _egress(body: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ def as_json(choice: Choice, result: Result, config: AgentConfig) -> None:
             "egress": config.egress,
             "allow": list(config.allow),
             "deny": list(config.deny),
+            "dns_forward": config.dns_forward,
             "socks5": f"socks5h://{door}",
             "http": f"http://{door}",
             "dns": f"{config.reach}:{config.dns_port}",

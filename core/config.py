@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
 from dataclasses import dataclass
 from typing import Literal
 
-from dconnect.core.address import parse_ip
+from dconnect.core.address import Target, parse_authority, parse_ip
 from dconnect.core.errors import UsageError
 from dconnect.core.rules import Rules
 
@@ -44,6 +45,9 @@ class AgentConfig:
     """CIDRs and domains that may not."""
     auth: str = ""
     """How the front door knows its user's name and password again (``credentials.proof``); empty: it asks nobody."""
+    dns_forward: str = ""
+    """Who is asked for other domains' names: ``auto`` (the engine's own servers), an address with or without port, or
+    empty: nobody."""
     embedded: bool = False
     """True when run by ``dconnect agent`` in the foreground, without a container and a dialer."""
 
@@ -67,6 +71,22 @@ class AgentConfig:
         if self.auth != "" and not _AUTH.match(self.auth):
             raise UsageError("The proof of the password is damaged; run `dconnect up` again.")
         Rules(self.allow, self.deny)
+        if self.dns_forward not in ("", "auto"):
+            _ = self.dns_server()
+
+    def dns_server(self) -> Target:
+        """The server named in ``dns_forward``.
+
+        Raises: UsageError when it is no address.
+        """
+        text = self.dns_forward
+        if parse_ip(text) is not None:
+            return Target(text.strip("[]"), 53)
+        with contextlib.suppress(UsageError):
+            target = parse_authority(text, 53)
+            if parse_ip(target.host) is not None:
+                return target
+        raise UsageError(f"--dns-forward {text!r} is neither auto nor an address such as 10.0.0.53 or [fd00::53]:5353.")
 
     @property
     def reach(self) -> str:

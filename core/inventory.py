@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 State = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
 
+_AILING = {"starting": 1, "unhealthy": 2}
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -61,6 +63,11 @@ class Container:
     def running(self) -> bool:
         """True while its processes and addresses exist (a paused one keeps both)."""
         return self.state in ("running", "paused")
+
+    @property
+    def ailing(self) -> int:
+        """0 in good health or without a health check, 1 while it starts, 2 unhealthy: the last to be used."""
+        return _AILING.get(self.health, 0)
 
     @property
     def short_id(self) -> str:

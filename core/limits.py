@@ -167,6 +167,39 @@ DNS_CACHE_ANSWERS_PER_NAME = 16
 DNS_CACHE_PASSING = 2048
 """Encoded answers for names without end (unknown ones, wildcards); forgotten at every change."""
 
+DNS_TURNS = 8
+"""Orders in which the addresses of replicas are kept for one query: each of the first eight is first in turn."""
+
+DNS_FORWARDS_IN_FLIGHT = 256
+"""Different questions put to other servers at once, by one worker; each has a socket. A page of a browser asks 50."""
+
+DNS_FORWARDS_WAITING = 1024
+"""Clients' queries that wait for those; beyond it they are told SERVFAIL at once."""
+
+DNS_SERVERS = 3
+"""Name servers asked; as many as libc reads (resolv.conf(5), MAXNS)."""
+
+DNS_FORWARD_SECONDS = 5.0
+"""For an answer from elsewhere: as long as libc waits for us (resolv.conf(5), timeout)."""
+
+DNS_SERVER_SECONDS = 1.2
+"""For one server's answer, so that two are tried twice in that time."""
+
+DNS_FORWARD_CACHE_BYTES = 2 * 1024 * 1024
+"""Answers from elsewhere kept by one worker: about 10,000."""
+
+DNS_TTL_MOST = 3600
+"""Seconds that an answer from elsewhere is fresh at most; RFC 8767 §4 lets a server cap it."""
+
+DNS_STALE_SECONDS = 86_400
+"""After its TTL an answer is given for so long while no server can be reached (RFC 8767 §5: one to three days)."""
+
+DNS_STALE_ANSWER_SECONDS, DNS_STALE_TTL = 1.8, 30
+"""RFC 8767 §5: wait so long before giving a stale answer, for so many seconds; then ask again."""
+
+DNS_LOOP_SECONDS = 60.0
+"""For so long a server that asks us is not asked: networks change."""
+
 DNS_TCP_CLIENTS = 256
 """DNS connections of one worker; beyond it the one longest idle is closed (RFC 7766 §6.2.2)."""
 

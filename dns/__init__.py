@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dconnect.dns.build import build
+from dconnect.dns.forward import Forwarder, Server
 from dconnect.dns.resolver import Resolver
 from dconnect.dns.server import DnsServer
 from dconnect.dns.zone import Agent, Found, NoAddress, NotOurs, Stopped, Unknown, Zone
@@ -10,10 +11,12 @@ from dconnect.dns.zone import Agent, Found, NoAddress, NotOurs, Stopped, Unknown
 __all__ = [
     "Agent",
     "DnsServer",
+    "Forwarder",
     "Found",
     "NoAddress",
     "NotOurs",
     "Resolver",
+    "Server",
     "Stopped",
     "Unknown",
     "Zone",

@@ -9,8 +9,9 @@ Where names clash:
    a bare service name that several projects use means none of them, and of container names that differ
    in case only, the lower-case one wins, then the lower id.
 
-Addresses stand in this order: IPv4 before IPv6 (every client has it), ordinary networks before ``--internal``
-ones, user-defined networks before the default bridge, then by number.
+Addresses stand in this order: IPv4 before IPv6 (every client has it), healthy containers before those that start and
+unhealthy ones, ordinary networks before ``--internal`` ones, user-defined networks before the default bridge, then by
+number.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from typing import TypeAlias
 from dconnect.core.address import IPAddress, IPNetwork
 from dconnect.core.inventory import Container, Endpoint, Inventory
 from dconnect.core.limits import NAME_CANDIDATES
-from dconnect.dns.names import Kind, claims, is_valid
+from dconnect.dns.names import Kind, claims, is_ignored
 from dconnect.dns.reverse import Reverse
-from dconnect.dns.zone import Entry, Space, Zone
+from dconnect.dns.zone import Entry, Space, Zone, own_name
 
 _STOPPED = 100
 """Added to the kind of a stopped container's claim: behind every running one's."""
 
-_Place: TypeAlias = tuple[int, bool, bool, int, IPAddress]
-"""Version, internal, default bridge, number, address; sorts as the module says."""
+_Place: TypeAlias = tuple[int, int, bool, bool, int, IPAddress]
+"""Version, ailing, internal, default bridge, number, address; sorts as the module says."""
 
 
 def build(inventory: Inventory, suffixes: tuple[str, ...], agent_addresses: Sequence[IPAddress]) -> Zone:
@@ -42,7 +43,7 @@ def build(inventory: Inventory, suffixes: tuple[str, ...], agent_addresses: Sequ
         suffixes: domains under which containers are named, without dots at the ends; the first is printed.
         agent_addresses: where the host reaches the agent.
     """
-    containers = tuple(container for container in inventory.containers if not container.role)
+    containers = tuple(container for container in inventory.containers if not (container.role or is_ignored(container)))
     suffixes = tuple(suffix.lower() for suffix in suffixes)
     places = _Places(inventory)
     names, domains = _Tables(places), _Tables(places)
@@ -80,20 +81,22 @@ class _Places:
 
     def addresses(self, endpoints: Iterable[Endpoint]) -> tuple[IPAddress, ...]:
         """The endpoints' addresses, best first."""
-        return tuple(place[-1] for place in sorted(set(self._of(endpoints))))
+        return tuple(place[-1] for place in sorted(set(self._of(endpoints, 0))))
 
     def merged(self, containers: Iterable[Container], wanted: set[IPAddress]) -> tuple[IPAddress, ...]:
         """Those of the containers' addresses that are wanted, best first."""
-        places = {place for each in containers for place in self._of(each.endpoints) if place[-1] in wanted}
+        places = {
+            place for each in containers for place in self._of(each.endpoints, each.ailing) if place[-1] in wanted
+        }
         return tuple(dict.fromkeys(place[-1] for place in sorted(places)))
 
-    def _of(self, endpoints: Iterable[Endpoint]) -> Iterable[_Place]:
+    def _of(self, endpoints: Iterable[Endpoint], ailing: int) -> Iterable[_Place]:
         for endpoint in endpoints:
             internal = endpoint.network_id in self._internal
             for text in (endpoint.ipv4, endpoint.ipv6):
                 address = _address(text) if text else None
                 if address is not None:
-                    yield address.version, internal, endpoint.network == "bridge", int(address), address
+                    yield address.version, ailing, internal, endpoint.network == "bridge", int(address), address
 
 
 class _Tables:
@@ -136,7 +139,8 @@ class _Tables:
             if len(candidates) > 1:
                 return Entry((), (), tuple(candidates[:NAME_CANDIDATES]))
         wanted = {address for entry in entries for address in entry.addresses}
-        return Entry(containers, self._places.merged(containers, wanted))
+        ailing = {address for entry in entries for address in entry.addresses if entry.containers[0].ailing}
+        return Entry(containers, self._places.merged(containers, wanted), turning=frozenset(wanted - ailing))
 
 
 def _by_address(containers: Iterable[Container], names: Space) -> dict[IPAddress, tuple[str, ...]]:
@@ -145,14 +149,12 @@ def _by_address(containers: Iterable[Container], names: Space) -> dict[IPAddress
     for container in containers:
         if not container.running:
             continue
-        name = container.name.lower()
-        entry = names.entries.get(name)
-        usable = entry is not None and entry.containers == (container,) and is_valid(name) and len(name) <= 63
+        name = own_name(container, names)
         for endpoint in container.endpoints:
             for text in (endpoint.ipv4, endpoint.ipv6):
                 address = _address(text) if text else None
                 if address is not None:
-                    found[address] = tuple(sorted((*found.get(address, ()), name if usable else container.short_id)))
+                    found[address] = tuple(sorted((*found.get(address, ()), name)))
     return found
 
 

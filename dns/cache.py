@@ -7,7 +7,9 @@ and EDNS options (never kept: the bytes will not come again), names that do not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from dconnect.core.limits import DNS_CACHE_ANSWERS, DNS_CACHE_ANSWERS_PER_NAME, DNS_CACHE_PASSING
 
@@ -18,7 +20,7 @@ class AnswerCache:
     def __init__(self, answers: int = DNS_CACHE_ANSWERS, passing: int = DNS_CACHE_PASSING) -> None:
         self._most_answers = answers
         self._most_passing = passing
-        self._answers: dict[bytes, bytes] = {}
+        self._answers: dict[bytes, bytes | deque[bytes]] = {}
         self._keys: dict[str, list[bytes]] = {}
         """Name → its keys in ``_answers``; the longest kept first."""
         self._passing: dict[bytes, bytes] = {}
@@ -30,15 +32,24 @@ class AnswerCache:
         """The whole answer to a query, or None."""
         key = query[2:]
         answer = self._answers.get(key) or self._passing.get(key)
-        return None if answer is None else query[:2] + answer
+        if answer is None:
+            return None
+        if type(answer) is deque:
+            answer.rotate(-1)
+            answer = answer[-1]
+        return query[:2] + cast(bytes, answer)
 
-    def keep(self, query: bytes, answer: bytes, name: str) -> None:
-        """Keep an answer until its name is dropped; the name that came first goes when there is no room."""
+    def keep(self, query: bytes, answers: Sequence[bytes], name: str) -> None:
+        """Keep an answer until its name is dropped; the name that came first goes when there is no room.
+
+        Several answers take turns, in their order.
+        """
         keys = self._keys.setdefault(name, [])
         if len(keys) >= DNS_CACHE_ANSWERS_PER_NAME:
             return
         keys.append(query[2:])
-        self._answers[query[2:]] = answer[2:]
+        bare = [answer[2:] for answer in answers]
+        self._answers[query[2:]] = bare[0] if len(bare) == 1 else deque(bare)
         while len(self._answers) > self._most_answers:
             self._drop(next(iter(self._keys)))
 

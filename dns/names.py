@@ -2,8 +2,7 @@
 
 Names here are *relative*: without suffix, lower-case, without trailing dot. Every one of them works under every
 suffix in both worlds. Bare, in proxies, work those that cannot be mistaken for a public domain: one label, and the
-composites that end in a project's or network's name. A ``dev.dconnect.domains`` name outside every suffix is
-*absolute*.
+composites that end in a project's or network's name. A label's domain outside every suffix is *absolute*.
 
 ``Kind`` is the order of priority where names clash; ``dconnect.dns.build`` applies it.
 """
@@ -20,12 +19,19 @@ from dconnect.core.inventory import Container
 
 LABEL_DOMAINS = "dev.dconnect.domains"
 """Comma list of further domains; ``*.name`` stands for everything below it."""
+DOMAIN_LABELS = (LABEL_DOMAINS, "dev.orbstack.domains", "com.dnsdock.alias", "coredns.dockerdiscovery.host")
+"""Ours and those of others that mean the same, so that compose files written for them just work."""
+LABEL_IGNORE = "dev.dconnect.ignore"
+"""``true``: the container has no names."""
+NAMING_LABELS = (*DOMAIN_LABELS, LABEL_IGNORE)
 AGENT = "dconnect"
 """The agent's own name."""
 _RESERVED = frozenset((AGENT, "localhost"))
 """No container's: ours, and the host's own (RFC 6761 §6.3)."""
 _REVERSE = (".in-addr.arpa", ".ip6.arpa")
 """Addresses' names, which ``reverse`` makes."""
+
+_TRUE = frozenset(("true", "1", "yes", "on"))
 
 _VALID = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
@@ -46,7 +52,7 @@ class Kind(IntEnum):
     ALIAS_IN_NETWORK = 5
     """``<alias>.<network>``, likewise."""
     DOMAIN = 6
-    """Label ``dev.dconnect.domains``; an image brings it along, so it takes nothing from those above."""
+    """One of ``DOMAIN_LABELS``; an image brings them along, so they take nothing from those above."""
     SERVICE = 7
     """``<service>``, if only one project has it."""
     ALIAS = 8
@@ -91,6 +97,11 @@ def claims(container: Container, suffixes: Sequence[str]) -> Iterator[Claim]:
             yield claim
 
 
+def is_ignored(container: Container) -> bool:
+    """Whether a container's label says that it shall have no names."""
+    return any(key == LABEL_IGNORE and value.strip().lower() in _TRUE for key, value in container.labels)
+
+
 def is_valid(name: str) -> bool:
     """Whether a lower-case name consists of labels of letters, digits, ``-`` and ``_``, as Docker allows them."""
     return _VALID.fullmatch(name) is not None
@@ -102,7 +113,7 @@ def _claims(container: Container, suffixes: Sequence[str]) -> Iterator[Claim]:
     yield Claim(container.short_id, Kind.ID)
     yield Claim(container.id, Kind.ID)
     for key, value in container.labels:
-        if key == LABEL_DOMAINS:
+        if key in DOMAIN_LABELS:
             yield from _domains(value, suffixes)
     if container.service and container.project and not container.oneoff:
         service, project = normal_name(container.service), normal_name(container.project)

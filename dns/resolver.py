@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dconnect.core.errors import MalformedMessage
+from dconnect.core.limits import DNS_TURNS
 from dconnect.dns.cache import AnswerCache
 from dconnect.dns.wire import message
 from dconnect.dns.wire.message import (
@@ -14,6 +15,7 @@ from dconnect.dns.wire.message import (
     NOERROR,
     NOTIMP,
     NXDOMAIN,
+    RD,
     REFUSED,
     SERVFAIL,
     TYPE_AXFR,
@@ -25,6 +27,16 @@ from dconnect.dns.wire.message import (
     parse_query,
 )
 from dconnect.dns.zone import Answer, NoData, NotOurs, NxDomain, Zone
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Another domain's name, for a forwarder to ask."""
+
+    query: Query
+    limit: int
+    """Bytes that the client takes."""
+
 
 _STREAM_LIMIT = 65_535
 """What the length before a message over TCP can say."""
@@ -46,6 +58,8 @@ class Counters:
     """The name does not exist."""
     refused: int = 0
     """Another domain's name, another class, or a zone transfer."""
+    forwarded: int = 0
+    """Another domain's name, asked elsewhere."""
     not_implemented: int = 0
     """Another opcode or EDNS version."""
     malformed: int = 0
@@ -61,17 +75,20 @@ class Counters:
 class Resolver:
     """Answers queries; keeps no task and no socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, forwards: bool = False) -> None:
+        """``forwards``: whoever asks for other domains' names gets them from elsewhere, instead of REFUSED."""
+        self._forwards = forwards
         self.counters = Counters()
         self._zone: Zone | None = None
         self._cache = AnswerCache()
+        self._turn = -1
 
     def publish(self, zone: Zone) -> None:
         """Answer from this zone from now on; kept answers stay where the zone says the same."""
         self._cache.drop(() if self._zone is None else zone.changed(self._zone))
         self._zone = zone
 
-    def respond(self, query: bytes, *, stream: bool = False) -> bytes | None:
+    def respond(self, query: bytes, *, stream: bool = False) -> bytes | Elsewhere | None:
         """The answer to one message.
 
         Args:
@@ -79,7 +96,8 @@ class Resolver:
             stream: it came over TCP, so the answer may have 65,535 bytes.
 
         Returns:
-            The answer, or None when there must be none (RFC 1035 §4.1.1: a response must not be answered).
+            The answer, or what is to be asked elsewhere; None when there must be none (RFC 1035 §4.1.1: a response
+            must not be answered).
         """
         counters = self.counters
         counters.queries += 1
@@ -100,7 +118,7 @@ class Resolver:
             return encode_header(query, FORMERR)
         return self._respond(query, parsed, _STREAM_LIMIT if stream else parsed.udp_limit)
 
-    def _respond(self, data: bytes, query: Query, limit: int) -> bytes:
+    def _respond(self, data: bytes, query: Query, limit: int) -> bytes | Elsewhere:
         counters = self.counters
         if query.edns is not None and query.edns.version:
             counters.not_implemented += 1
@@ -113,17 +131,35 @@ class Resolver:
             return encode(query, REFUSED)
         name = query.name
         found = self._zone.lookup(name, query.qtype)
-        answer = self._encode(query, found)
-        if len(answer) > limit:
+        if self._forwards and isinstance(found, NotOurs) and query.flags & RD:
+            counters.forwarded += 1
+            return Elsewhere(query, limit)
+        answers = self._encode_turns(query, found)
+        if len(answers[0]) > limit:
             counters.truncated += 1
-            answer = encode(query, NOERROR, apex=name, truncated=True)
+            answers = [encode(query, NOERROR, apex=name, truncated=True)]
         # UDP and TCP share what is kept: what is too large for UDP is kept truncated, and TCP passes over that.
-        if len(answer) <= query.udp_limit and query.repeatable:
+        if len(answers[0]) <= query.udp_limit and query.repeatable:
             if isinstance(found, Answer | NoData) and found.lasting:
-                self._cache.keep(data, answer, name)
+                self._cache.keep(data, [*answers[1:], answers[0]], name)
             else:
-                self._cache.keep_passing(data, answer)
-        return answer
+                self._cache.keep_passing(data, answers[0])
+        return answers[0]
+
+    def _encode_turns(self, query: Query, found: Answer | NoData | NxDomain | NotOurs) -> list[bytes]:
+        """The answer; those that follow when it is asked again, where servers take turns and it will be kept."""
+        turning = found.turning if isinstance(found, Answer) else 0
+        if not isinstance(found, Answer) or turning < 2:
+            return [self._encode(query, found)]
+        self._turn += 1
+        records = found.records
+        turns = [
+            (self._turn + number) % turning for number in range(min(turning, DNS_TURNS) if query.repeatable else 1)
+        ]
+        return [
+            self._encode(query, replace(found, records=(*records[at:turning], *records[:at], *records[turning:])))
+            for at in turns
+        ]
 
     def _encode(self, query: Query, found: Answer | NoData | NxDomain | NotOurs) -> bytes:
         counters = self.counters

@@ -10,18 +10,28 @@ import contextlib
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
+from typing import Protocol, cast
 
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import (
+    DNS_FORWARDS_WAITING,
     DNS_QUERIES_PER_TURN,
     DNS_QUERY_BYTES,
     DNS_TCP_CLIENTS,
     DNS_TCP_IDLE_SECONDS,
     LISTEN_BACKLOG,
 )
-from dconnect.dns.resolver import Resolver
+from dconnect.core.tasks import Tasks
+from dconnect.dns.resolver import Elsewhere, Resolver
+from dconnect.dns.wire.message import SERVFAIL, Query, encode
 from dconnect.dns.wire.stream import frame, parse_frame
+
+
+class Forward(Protocol):
+    """Whoever asks other servers; ``dconnect.dns.forward.Forwarder.answer``."""
+
+    async def __call__(self, query: Query, limit: int) -> bytes:
+        """The answer, of at most ``limit`` bytes, whatever happens."""
 
 
 class DnsServer:
@@ -34,6 +44,7 @@ class DnsServer:
         tcp: Sequence[socket.socket],
         admits: Callable[[str], bool],
         resolver: Resolver,
+        forward: Forward | None = None,
         max_clients: int = DNS_TCP_CLIENTS,
         idle_seconds: float = DNS_TCP_IDLE_SECONDS,
     ) -> None:
@@ -44,11 +55,15 @@ class DnsServer:
             tcp: bound sockets.
             admits: whether a peer's address text may ask; the others get silence, or a closed connection.
             resolver: makes the answers.
+            forward: asks elsewhere, if the resolver forwards.
             max_clients: TCP connections at once.
             idle_seconds: between whole queries on one TCP connection.
         """
         self.admits = admits
         self.resolver = resolver
+        self._forward = forward
+        self._waiting = Tasks()
+        """Queries that are answered elsewhere."""
         self.max_clients = max_clients
         self.idle_seconds = idle_seconds
         self.clients: dict[_Client, None] = {}
@@ -77,6 +92,7 @@ class DnsServer:
                 sock.close()
         for server in self._servers:
             server.close()
+        await self._waiting.cancel()
         for client in list(self.clients):
             client.close()
         self._servers.clear()
@@ -94,9 +110,26 @@ class DnsServer:
             if not self.admits(plain_address(peer[0])):
                 continue
             answer = respond(query)
-            if answer is not None:
-                with contextlib.suppress(OSError):  # a full socket buffer: the client asks again
-                    sock.sendto(answer, peer)
+            if isinstance(answer, Elsewhere):
+                self.elsewhere(answer, partial(_send, sock, peer))
+            elif answer is not None:
+                _send(sock, peer, answer)
+
+    def elsewhere(self, asked: Elsewhere, give: Callable[[bytes], None]) -> None:
+        """Have a query answered elsewhere, soon, or SERVFAIL now."""
+        if self._forward is None or len(self._waiting) >= DNS_FORWARDS_WAITING:
+            give(encode(asked.query, SERVFAIL))
+        else:
+            _ = self._waiting.start(self._relay(self._forward, asked, give), "dns query")
+
+    @staticmethod
+    async def _relay(forward: Forward, asked: Elsewhere, give: Callable[[bytes], None]) -> None:
+        give(await forward(asked.query, asked.limit))
+
+
+def _send(sock: socket.socket, peer: tuple[str, int], answer: bytes) -> None:
+    with contextlib.suppress(OSError):  # a full socket buffer: the client asks again
+        sock.sendto(answer, peer)
 
 
 class _Client(asyncio.Protocol):
@@ -114,6 +147,9 @@ class _Client(asyncio.Protocol):
         self._last = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._turn: asyncio.Handle | None = None
+        self._elsewhere = 0
+        """Queries of this connection that are answered elsewhere; they may be overtaken (RFC 7766 §6.2.1.1)."""
+        self._ended = False
         self.writable = True
         """False while the client does not read what it asked for; nothing is answered then."""
 
@@ -137,6 +173,10 @@ class _Client(asyncio.Protocol):
             return
         self._buffer += data
         self._answer()
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        return self._elsewhere > 0  # what is still to come is written, then we close
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -170,37 +210,59 @@ class _Client(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         answers: list[bytes] = []
-        while len(answers) < DNS_QUERIES_PER_TURN:
-            try:
-                taken = parse_frame(self._buffer)
-            except MalformedMessage:
-                self._finish(answers)
-                return
-            if taken is None:
-                break
-            query, consumed = taken
-            del self._buffer[:consumed]
-            answer = self._server.resolver.respond(query, stream=True)
-            if answer is None:
-                self._finish(answers)
-                return
-            answers.append(frame(answer))
-        if answers:
+        taken = 0
+        try:
+            while taken < DNS_QUERIES_PER_TURN and self._elsewhere < DNS_QUERIES_PER_TURN and self._take(answers):
+                taken += 1
+        except MalformedMessage:  # the stream cannot be followed any further
+            transport.write(b"".join(answers))
+            self.close()
+            return
+        if taken:
             self._touch()
+        if answers:
             transport.write(b"".join(answers))  # may call pause_writing
         if not self.writable:
             return  # resume_writing goes on
-        if len(answers) == DNS_QUERIES_PER_TURN:
+        if self._elsewhere == DNS_QUERIES_PER_TURN:
+            transport.pause_reading()  # until one is answered
+        elif taken == DNS_QUERIES_PER_TURN:
             transport.pause_reading()
             self._turn = self._loop.call_soon(self._answer)
         else:
             transport.resume_reading()
 
-    def _finish(self, answers: list[bytes]) -> None:
-        """The stream cannot be followed any further."""
-        if self._transport is not None and answers:
-            self._transport.write(b"".join(answers))
-        self.close()
+    def _take(self, answers: list[bytes]) -> bool:
+        """Answer one query of the buffer, into the list or elsewhere; False when it holds no whole one.
+
+        Raises: MalformedMessage: what came is no query.
+        """
+        taken = parse_frame(self._buffer)
+        if taken is None:
+            return False
+        query, consumed = taken
+        del self._buffer[:consumed]
+        answer = self._server.resolver.respond(query, stream=True)
+        if answer is None:
+            raise MalformedMessage("A response, where queries are read.")
+        if isinstance(answer, Elsewhere):
+            self._elsewhere += 1
+            self._server.elsewhere(answer, self._give)
+        else:
+            answers.append(frame(answer))
+        return True
+
+    def _give(self, answer: bytes) -> None:
+        """One that was asked elsewhere has its answer."""
+        self._elsewhere -= 1
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._touch()
+        self._transport.write(frame(answer))
+        if self._ended and not self._elsewhere:
+            self.close()
+        elif self._turn is None and self.writable:
+            self._answer()
 
     def _touch(self) -> None:
         """A whole query came: the client is not idle."""

@@ -9,17 +9,31 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, TypeAlias
 
 from dconnect.core.address import IPAddress, normal_name
 from dconnect.core.inventory import Container, Endpoint, State
 from dconnect.core.limits import NAME_CANDIDATES
-from dconnect.dns.names import AGENT, Kind, claims, strip_suffix
+from dconnect.dns import services
+from dconnect.dns.names import AGENT, Kind, claims, is_valid, strip_suffix
 from dconnect.dns.reverse import Reverse
-from dconnect.dns.wire.message import TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_NS, TYPE_PTR, TYPE_SOA, Record
+from dconnect.dns.wire.message import (
+    TYPE_A,
+    TYPE_AAAA,
+    TYPE_ANY,
+    TYPE_NS,
+    TYPE_PTR,
+    TYPE_SOA,
+    TYPE_SRV,
+    TYPE_TXT,
+    Record,
+    Service,
+)
+
+_LOOPBACK: tuple[IPAddress, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 # -- what resolve gives ----------------------------------------------------------------------
 
@@ -77,6 +91,8 @@ class Answer:
     records: tuple[Record, ...]
     lasting: bool
     """The name itself stands in the zone, so ``Zone.changed`` will tell when this is no longer so."""
+    turning: int = 0
+    """So many records at the front are equally good and take turns to be the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +122,8 @@ class Entry(NamedTuple):
     addresses: tuple[IPAddress, ...]
     candidates: tuple[str, ...] = ()
     """Non-empty: services of several projects share the name, and it means none of them."""
+    turning: frozenset[IPAddress] = frozenset()
+    """Of several containers, the addresses of those in good health."""
 
     @property
     def exists(self) -> bool:
@@ -172,7 +190,7 @@ def _differ(one: Entry, two: Entry | None) -> bool:
     """Whether DNS answers otherwise from one than from the other."""
     if two is None:
         return one.exists
-    return one.exists != two.exists or (one.exists and one.addresses != two.addresses)
+    return one.exists != two.exists or (one.exists and (one.addresses != two.addresses or one.turning != two.turning))
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,16 +290,38 @@ class Zone:
         covering = None if name in self.bare else self.domains.covers(name)  # bare, it means another to proxies
         if covering is not None:
             return self._lookup(self.domains, name, covering, qtype, name)
+        top = name.rpartition(".")[2]
+        if top == "localhost":  # RFC 6761 §6.3: every server knows it
+            return _typed(top, _address_records(_LOOPBACK), qtype, lasting=False)
+        if top == "invalid":  # RFC 6761 §6.4: and that nothing in it exists
+            return NxDomain(top)
         return self._lookup_reverse(name, qtype)
 
     def _lookup(self, space: Space, key: str, apex: str, qtype: int, name: str) -> Lookup:
         records = self._at_apex(apex) if name == apex else ()
         entry = space.find(key)
+        if key[:1] == "_" and entry is None and (asked := services.parse(key)) is not None:
+            return self._lookup_service(space.find(asked.host), asked, apex, qtype)
         if entry is not None and entry.exists:
+            if qtype == TYPE_TXT:  # image and health change without notice to ``changed``
+                return Answer(apex, _text_records(entry.containers), lasting=False)
             records += _address_records(entry.addresses)
         elif key and key not in space.inner:  # no key: the suffix itself
             return NxDomain(apex)
-        return _typed(apex, records, qtype, lasting=key in space.entries or key in space.inner)
+        found = _typed(apex, records, qtype, lasting=key in space.entries or key in space.inner)
+        if entry is not None and entry.turning and isinstance(found, Answer):
+            return replace(found, turning=sum(each.data in entry.turning for each in found.records))
+        return found
+
+    def _lookup_service(self, entry: Entry | None, asked: services.Asked, apex: str, qtype: int) -> Lookup:
+        """SRV of exposed ports; each container is named as itself, since its ports are its own."""
+        found = () if entry is None or not entry.exists else entry.containers
+        records = tuple(
+            Record(TYPE_SRV, Service(each.ailing, port, f"{own_name(each, self.names)}.{self.suffixes[0]}"))
+            for each in sorted(found, key=lambda each: each.ailing)
+            for port in asked.ports(each)
+        )
+        return _typed(apex, records, qtype, lasting=False) if records else NxDomain(apex)
 
     def _lookup_reverse(self, name: str, qtype: int) -> Lookup:
         apex = self.reverse.apex(name)
@@ -340,6 +380,35 @@ class Zone:
             if entry is not None and any(each is container for each in entry.containers):
                 printed[claim.name if claim.absolute else f"{claim.name}.{self.suffixes[0]}"] = None
         return tuple(printed)
+
+
+def own_name(container: Container, names: Space) -> str:
+    """The relative name that means this container alone: its own, or its short id where that is not to be had."""
+    name = normal_name(container.name)
+    entry = names.entries.get(name)
+    own = entry is not None and entry.containers == (container,) and is_valid(name) and len(name) <= 63
+    return name if own else container.short_id
+
+
+def _text_records(containers: Iterable[Container]) -> tuple[Record, ...]:
+    """What somebody wants to know of each container, as ``key=value`` (RFC 1464)."""
+    return tuple(
+        Record(
+            TYPE_TXT,
+            tuple(
+                f"{key}={value}"
+                for key, value in (
+                    ("container", each.name),
+                    ("image", each.image),
+                    ("health", each.health),
+                    ("project", each.project),
+                    ("service", each.service),
+                )
+                if value
+            ),
+        )
+        for each in containers
+    )
 
 
 def _address_records(addresses: Iterable[IPAddress]) -> tuple[Record, ...]:

@@ -17,7 +17,7 @@ from dconnect.agent.labels import LABEL_ROLE
 from dconnect.core.address import IPAddress, IPNetwork
 from dconnect.core.errors import DconnectError
 from dconnect.core.inventory import Container, Endpoint, Inventory, Network, State
-from dconnect.dns.names import LABEL_DOMAINS
+from dconnect.dns.names import NAMING_LABELS
 
 COMPOSE = "com.docker.compose."
 
@@ -28,7 +28,6 @@ _STATES: dict[str, State] = {state: state for state in get_args(State)} | {
     "stopping": "running",
     "stopped": "exited",
 }
-_NAMING_LABELS = (LABEL_DOMAINS,)
 _PORT = re.compile(r"(\d{1,5})(-\d{1,5})?/(tcp|udp|sctp)", re.ASCII)
 
 
@@ -64,7 +63,7 @@ def container(raw: object) -> Container:
         number=_number(labels.get(COMPOSE + "container-number", "")),
         oneoff=labels.get(COMPOSE + "oneoff", "").lower() == "true",
         role=labels.get(LABEL_ROLE, ""),
-        labels=tuple(sorted((key, labels[key]) for key in _NAMING_LABELS if key in labels)),
+        labels=tuple(sorted((key, labels[key]) for key in NAMING_LABELS if key in labels)),
         ports=_ports(config, _dict(data, "NetworkSettings")),
         endpoints=tuple(
             _endpoint(network, networks[network], shown, hostname, alive=state in ("running", "paused"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
-from dnslib import AAAA, EDNS0, NS, PTR, RR, SOA, A, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
+from dnslib import AAAA, EDNS0, NS, PTR, RR, SOA, SRV, TXT, A, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
 
 from dconnect.core.address import IPAddress
 from dconnect.core.errors import MalformedMessage
@@ -24,29 +24,45 @@ TTL = 1
 """Seconds. A container may have another address at any moment, and asking us again costs microseconds."""
 
 IN = 1
-TYPE_A, TYPE_NS, TYPE_SOA, TYPE_PTR, TYPE_AAAA, TYPE_OPT = 1, 2, 6, 12, 28, 41
+TYPE_A, TYPE_NS, TYPE_SOA, TYPE_PTR, TYPE_TXT, TYPE_AAAA, TYPE_SRV, TYPE_OPT = 1, 2, 6, 12, 16, 28, 33, 41
 TYPE_IXFR, TYPE_AXFR, TYPE_ANY = 251, 252, 255
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
 
-_QR, _AA, _TC, _RD = 0x8000, 0x0400, 0x0200, 0x0100
+_QR, _AA, _TC, RD, _RA = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
 _OPCODE = 0x7800
 _AD, _CD = 0x0020, 0x0010
-_REPEATED = _RD | _AD | _CD
+_REPEATED = RD | _AD | _CD
 """Header bits that ordinary clients set."""
 _DO = 0x8000
 _SOA_TIMES = (1, 3600, 600, 86400, TTL)
 """Serial, refresh, retry, expire, minimum. Nobody transfers this zone; the minimum is the negative TTL."""
+
+_STRING_BYTES = 255
+"""Of one string in TXT (RFC 1035 §3.3)."""
 
 _HEADER = struct.Struct(">HHHHHH")
 _TYPE_CLASS = struct.Struct(">HH")
 _RECORD = struct.Struct(">HHIH")
 
 
+class Service(NamedTuple):
+    """What SRV says of a server, its weight apart, which is 0 (RFC 2782)."""
+
+    priority: int
+    """The lower ones are to be used first."""
+    port: int
+    target: str
+    """A normal name."""
+
+
 class Record(NamedTuple):
-    """One record of the queried name: an address for A and AAAA, a normal name for NS and PTR, the apex for SOA."""
+    """One record of the queried name.
+
+    An address for A and AAAA, a normal name for NS and PTR, the apex for SOA, strings for TXT, a service for SRV.
+    """
 
     type: int
-    data: IPAddress | str
+    data: IPAddress | str | tuple[str, ...] | Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +142,7 @@ def parse_query(data: bytes) -> Query:
         edns = None
         for _ in range(answers + authorities + additionals):
             root = data[offset] == 0
-            offset = _skip_name(data, offset)
+            offset = skip_name(data, offset)
             kind, size, ttl, length = _RECORD.unpack_from(data, offset)
             offset += 10 + length
             if kind == TYPE_OPT:
@@ -159,8 +175,11 @@ def _question_name(data: bytes) -> tuple[tuple[bytes, ...], int]:
     raise MalformedMessage("The message ends inside its question.")
 
 
-def _skip_name(data: bytes, offset: int) -> int:
-    """The offset after a record's owner; pointers end a name and are not followed."""
+def skip_name(data: bytes, offset: int) -> int:
+    """The offset after a record's owner; pointers end a name and are not followed.
+
+    Raises: IndexError when the message ends before; MalformedMessage.
+    """
     while length := data[offset]:
         if length >= 0xC0:
             return offset + 2
@@ -184,7 +203,7 @@ def _check_options(options: bytes, length: int) -> None:
 def encode_header(data: bytes, rcode: int) -> bytes:
     """A bare header in reply to a message of at least 12 bytes that could not be read: ID, opcode and RD copied."""
     ident, flags = struct.unpack_from(">HH", data)
-    return _HEADER.pack(ident, _QR | (flags & (_OPCODE | _RD)) | rcode, 0, 0, 0, 0)
+    return _HEADER.pack(ident, _QR | (flags & (_OPCODE | RD)) | rcode, 0, 0, 0, 0)
 
 
 def encode(
@@ -195,6 +214,7 @@ def encode(
     apex: str | None = None,
     nameserver: str = "",
     truncated: bool = False,
+    recursion: bool = False,
 ) -> bytes:
     """Encode our answer.
 
@@ -204,9 +224,10 @@ def encode(
         answers: records of the queried name.
         apex: the zone's name; the answer is then authoritative, and a negative one has its SOA (RFC 2308 §3).
         nameserver: primary server in an SOA.
+        recursion: we ask others for whoever wants it (RA).
         truncated: leave the answers out and say so (TC), so that the client comes by TCP.
     """
-    flags = _QR | (query.flags & _RD) | (_TC if truncated else 0) | (rcode & 15)
+    flags = _QR | (query.flags & RD) | (_TC if truncated else 0) | (_RA if recursion else 0) | (rcode & 15)
     if apex is not None:
         flags |= _AA
     message = DNSRecord(DNSHeader(query.id, flags))
@@ -224,13 +245,17 @@ def encode(
 
 
 def _record(owner: DNSLabel, record: Record, nameserver: str) -> RR:
-    data = record.data
-    if not isinstance(data, str):
-        rdata = (A if isinstance(data, IPv4Address) else AAAA)(tuple(data.packed))
-    elif record.type == TYPE_SOA:
-        rdata = SOA(_label(nameserver), _label(f"hostmaster.{nameserver}"), _SOA_TIMES)
-    else:
-        rdata = (PTR if record.type == TYPE_PTR else NS)(_label(data))
+    match record.data:
+        case Service(priority=priority, port=port, target=target):
+            rdata = SRV(priority, 0, port, _label(target))
+        case tuple(texts):
+            rdata = TXT([text.encode()[:_STRING_BYTES] for text in texts])
+        case str(name) if record.type == TYPE_SOA:
+            rdata = SOA(_label(nameserver), _label(f"hostmaster.{nameserver}"), _SOA_TIMES)
+        case str(name):
+            rdata = (PTR if record.type == TYPE_PTR else NS)(_label(name))
+        case address:
+            rdata = (A if isinstance(address, IPv4Address) else AAAA)(tuple(address.packed))
     return RR(owner, record.type, IN, TTL, rdata)
 
 

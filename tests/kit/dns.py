@@ -8,6 +8,7 @@ from dnslib import DNSRecord
 
 from dconnect.core.inventory import Container
 from dconnect.dns import Resolver, Zone, build
+from dconnect.dns.resolver import Elsewhere
 from kit.inventories import inventory, network
 
 NETWORKS = (network("n", "10.0.0.0/8"), network("n6", "fd00::/64"))
@@ -32,8 +33,15 @@ def query(name: str, qtype: str = "A", ident: int = 0x1234) -> bytes:
     return bytes(record.pack())
 
 
+def respond(resolver: Resolver, message: bytes, *, stream: bool = False) -> bytes | None:
+    """What a resolver that does not forward says."""
+    answer = resolver.respond(message, stream=stream)
+    assert not isinstance(answer, Elsewhere)
+    return answer
+
+
 def asked(resolver: Resolver, message: bytes, *, stream: bool = False) -> DNSRecord:
     """The answer, which must be there and be a message."""
-    answer = resolver.respond(message, stream=stream)
+    answer = respond(resolver, message, stream=stream)
     assert answer is not None
     return DNSRecord.parse(answer)

@@ -28,8 +28,12 @@ def container(
     domains: str = "",
     oneoff: bool = False,
     role: str = "",
+    health: str = "",
+    image: str = "",
+    ports: tuple[str, ...] = (),
+    labels: tuple[tuple[str, str], ...] = (),
 ) -> Container:
-    """A container; ``service`` is ``service.project`` or ``number.service.project``."""
+    """A container; ``service`` is ``service.project`` or ``number.service.project``, ``domains`` our own label."""
     number, project, words = 0, "", service.split(".")
     if service:
         number = int(words[0]) if len(words) == 3 else 1
@@ -45,7 +49,10 @@ def container(
         number=number,
         oneoff=oneoff,
         role=role,
-        labels=(("dev.dconnect.domains", domains),) if domains else (),
+        health=health,
+        image=image,
+        ports=ports,
+        labels=(*((("dev.dconnect.domains", domains),) if domains else ()), *labels),
         endpoints=endpoints,
     )
 

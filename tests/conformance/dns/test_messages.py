@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from dnslib import QTYPE, RCODE, DNSRecord
 
-from kit.dns import asked, query, serving
+from kit.dns import asked, query, respond, serving
 from kit.inventories import container, endpoint
 
 WEB = container("web", endpoint("n", "10.0.0.2"))
@@ -22,7 +22,7 @@ QR, AA, TC, RD, RA, Z, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0040, 
 
 
 def answered(message: bytes, *, stream: bool = False) -> bytes:
-    answer = serving(WEB, BIG, FEW).respond(message, stream=stream)
+    answer = respond(serving(WEB, BIG, FEW), message, stream=stream)
     assert answer is not None
     return answer
 
@@ -201,7 +201,7 @@ def test_rfc6891_s6_1_3_higher_versions_are_badvers(version: int) -> None:
 def test_rfc6891_s6_2_3_sizes_below_512_mean_512() -> None:
     small = container("small", *(endpoint(f"n{number}", f"10.1.{number}.2") for number in range(25)))
     message = EDNS.replace(b"web", b"small").replace(b"\x03small", b"\x05small").replace(b"\x04\xd0", b"\0\x10")
-    answer = serving(small).respond(message)
+    answer = respond(serving(small), message)
     assert answer is not None
     assert 16 < len(answer) <= 512
     assert not flags(answer) & TC

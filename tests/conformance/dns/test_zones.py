@@ -67,7 +67,7 @@ def test_rfc1035_s4_1_1_names_of_other_zones_are_refused(name: str) -> None:
 # -- RFC 2308 --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("qtype", ["AAAA", "MX", "TXT", "HTTPS", "SRV", "CNAME", "NS", "SOA", "DS", "DNSKEY"])
+@pytest.mark.parametrize("qtype", ["AAAA", "MX", "HTTPS", "SVCB", "SRV", "CNAME", "NS", "SOA", "DS", "DNSKEY"])
 def test_rfc2308_s2_2_an_existing_name_without_that_type_is_nodata(qtype: str) -> None:
     assert is_nodata(ask("web.docker", qtype))
 
@@ -175,7 +175,19 @@ def test_rfc6761_s6_2_the_reserved_suffix_is_served() -> None:
 def test_rfc6761_s6_3_localhost_is_never_a_container() -> None:
     impostor = container("localhost", endpoint("n", "10.0.0.9", None, "localhost"), hostname="localhost")
     assert asked(serving(impostor), query("localhost.docker")).header.rcode == RCODE.NXDOMAIN
-    assert asked(serving(impostor), query("localhost")).header.rcode == RCODE.REFUSED
+    assert records(asked(serving(impostor), query("localhost"))) == [("A", "127.0.0.1")]
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST", "x.y.localhost"])
+def test_rfc6761_s6_3_localhost_is_the_loopback_and_asked_nowhere_else(name: str) -> None:
+    assert records(ask(name)) == [("A", "127.0.0.1")]
+    assert records(ask(name, "AAAA")) == [("AAAA", "::1")]
+    assert is_nodata(ask(name, "MX"))
+
+
+@pytest.mark.parametrize("name", ["invalid", "x.y.Invalid"])
+def test_rfc6761_s6_4_nothing_in_invalid_exists(name: str) -> None:
+    assert is_nxdomain(ask(name))
 
 
 def test_rfc8482_s4_1_any_gives_a_subset_of_what_there_is() -> None:

@@ -27,6 +27,7 @@ def test_the_default_is_valid_and_on_loopback() -> None:
             embedded=True,
             allow=("db.example",),
             deny=("10.0.0.0/8", "::/0"),
+            dns_forward="auto",
         ),
     ],
 )
@@ -113,3 +114,23 @@ def test_reach_is_what_this_host_connects_to(bind: str, reach: str) -> None:
 
 def test_the_json_is_an_object_with_every_field() -> None:
     assert set(json.loads(AgentConfig().to_json())) == {field.name for field in dataclasses.fields(AgentConfig)}
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("10.0.0.53", "10.0.0.53", 53),
+        ("10.0.0.53:5353", "10.0.0.53", 5353),
+        ("fd00::53", "fd00::53", 53),
+        ("[fd00::53]:54", "fd00::53", 54),
+    ],
+)
+def test_a_name_server_is_an_address_with_or_without_a_port(text: str, host: str, port: int) -> None:
+    assert AgentConfig(dns_forward=text).dns_server() == (host, port)
+
+
+@pytest.mark.parametrize("text", ["dns.example", "10.0.0.53:0", "fd00::53:x", "off", " "])
+def test_what_is_no_name_server_is_refused_by_the_name_of_its_option(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        AgentConfig(dns_forward=text)
+    assert "--dns-forward" in str(caught.value)

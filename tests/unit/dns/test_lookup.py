@@ -12,7 +12,7 @@ from dconnect.dns import NotOurs, Zone, build
 from dconnect.dns.zone import Answer, NoData, NxDomain
 from kit.inventories import container, endpoint, ident, inventory, network
 
-A, NS, SOA, PTR, MX, TXT, AAAA, HTTPS, ANY = 1, 2, 6, 12, 15, 16, 28, 65, 255
+A, NS, SOA, PTR, MX, AAAA, SRV, HTTPS, ANY = 1, 2, 6, 12, 15, 28, 33, 65, 255
 
 
 def zone(*containers: Container, networks: Sequence[Network] = (), agent: Sequence[str] = ("127.0.0.1",)) -> Zone:
@@ -37,7 +37,7 @@ def test_the_apex_is_the_suffix_of_the_question() -> None:
     assert zone(WEB).lookup("web.docker.test", AAAA) == NoData("docker.test", lasting=True)
 
 
-@pytest.mark.parametrize("qtype", [AAAA, MX, TXT, HTTPS, PTR, SOA, NS, 65280])
+@pytest.mark.parametrize("qtype", [AAAA, MX, SRV, HTTPS, PTR, SOA, NS, 65280])
 def test_an_existing_name_without_that_type_is_nodata(qtype: int) -> None:
     assert zone(WEB).lookup("web.docker", qtype) == NoData("docker", lasting=True)
 
@@ -47,7 +47,7 @@ def test_missing_names_do_not_exist(name: str) -> None:
     assert zone(WEB).lookup(name, A) == NxDomain("docker")
 
 
-@pytest.mark.parametrize("name", ["web", "localhost", "example.com", "", "docker.com", "xdocker", "test"])
+@pytest.mark.parametrize("name", ["web", "xlocalhost", "example.com", "", "docker.com", "xdocker", "test"])
 def test_bare_names_and_other_domains_are_not_ours(name: str) -> None:
     assert zone(WEB).lookup(name, A) == NotOurs()
 

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from dconnect.dns import Found, Unknown
 from dconnect.dns.names import Kind, claims, is_valid, strip_suffix
+from dconnect.dns.zone import Answer, NxDomain
+from kit.dns import zone
 from kit.inventories import container, endpoint, ident
 
 SUFFIXES = ("docker.test", "docker")
@@ -139,3 +142,27 @@ def test_a_label_that_is_no_domain_claims_nothing(label: str) -> None:
 )
 def test_a_suffix_is_cut_at_a_dot_only(name: str, rest: str | None) -> None:
     assert strip_suffix(name, SUFFIXES) == rest
+
+
+@pytest.mark.parametrize(
+    "label", ["dev.dconnect.domains", "dev.orbstack.domains", "com.dnsdock.alias", "coredns.dockerdiscovery.host"]
+)
+def test_labels_written_for_others_are_read_like_ours(label: str) -> None:
+    made = container("c", labels=((label, "api.docker,app.example.com"),))
+    found = [(claim.name, claim.absolute) for claim in claims(made, SUFFIXES) if claim.kind == Kind.DOMAIN]
+    assert found == [("api", False), ("app.example.com", True)]
+
+
+def test_other_labels_name_nothing() -> None:
+    made = container("c", labels=(("com.dnsdock.image", "x.docker"), ("dev.orbstack.http-port", "80")))
+    assert not [claim for claim in claims(made, SUFFIXES) if claim.kind == Kind.DOMAIN]
+
+
+@pytest.mark.parametrize(
+    ("value", "ignored"), [("true", True), (" True", True), ("1", True), ("false", False), ("", False), ("0", False)]
+)
+def test_the_label_ignore_takes_all_names_from_a_container(value: str, ignored: bool) -> None:
+    made = zone(container("c", endpoint("n", "10.0.0.2"), labels=(("dev.dconnect.ignore", value),)))
+    assert isinstance(made.resolve("c"), Unknown if ignored else Found)
+    assert isinstance(made.lookup("2.0.0.10.in-addr.arpa", 12), NxDomain if ignored else Answer)
+    assert [row.name for row in made.table()] == ([] if ignored else ["c"])
