@@ -200,6 +200,6 @@ def test_sessions_see_their_own_client(tmp_path: Path) -> None:
         clients = [door.client() for _ in range(3)]
         peers = {f"127.0.0.1:{client.getsockname()[1]}" for client in clients}
         for client in clients:
-            client.sendall(b"\x04")
+            client.sendall(b"\x05\x01\xff")
             assert rest(client)
     assert {session.peer for session in door.recorder.sessions} == peers
