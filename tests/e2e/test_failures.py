@@ -206,9 +206,9 @@ def test_a_header_of_64_kb_is_told_its_size_is_wrong(client: Client, agent: Dcon
     assert reply.text.count("\n") == 1
 
 
-def test_socks4_is_told_no(client: Client) -> None:
+def test_bind_of_socks4_is_told_no(client: Client) -> None:
     with client.open() as connection:
-        connection.sendall(b"\x04\x01\x00\x50" + socket.inet_aton("172.17.0.2") + b"user\0")
+        connection.sendall(b"\x04\x02\x00\x50" + socket.inet_aton("172.17.0.2") + b"user\0")
         assert receive_all(connection)[:2] == b"\x00\x5b"
 
 
