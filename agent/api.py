@@ -2,6 +2,7 @@
 
 GET /healthz             200 when names are known and every worker serves them, else 503
 GET /                    a page for people
+GET /proxy.pac           proxy auto-config for browsers; /wpad.dat is the same
 GET /api/v1/status       what runs, how containers are reached, what the workers did
 GET /api/v1/connections  who is connected to what now
 GET /metrics             for Prometheus
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from dconnect.agent import pac
 from dconnect.agent.dialing import Strategy
 from dconnect.agent.docker.watch import Watcher
 from dconnect.agent.links import Links
@@ -57,6 +59,8 @@ def application(state: State) -> web.Application:
     app = web.Application(middlewares=[missing])
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/", api.page)
+    app.router.add_get("/proxy.pac", api.pac)
+    app.router.add_get("/wpad.dat", api.pac)
     app.router.add_get("/api/v1/status", api.status)
     app.router.add_get("/api/v1/names", api.names)
     app.router.add_get("/api/v1/connections", api.connections)
@@ -133,6 +137,12 @@ class _Api:
                 return web.json_response({"name": name, "addresses": [address], "containers": []})
             case nothing:
                 return web.json_response({"error": str(no_addresses(name, nothing))}, status=404)
+
+    async def pac(self, request: web.Request) -> web.Response:
+        state = self._state
+        text = pac.render(state.config, state.inventory, state.zone, request.headers.get("Host", ""))
+        headers = {"Content-Type": pac.CONTENT_TYPE, "Cache-Control": "no-cache"}
+        return web.Response(body=text.encode(), headers=headers)
 
     async def page(self, _request: web.Request) -> web.Response:
         status = self._status()

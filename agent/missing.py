@@ -13,7 +13,7 @@ from dconnect.proxy.wire import http1
 _PLACES = (
     'The agent\'s own pages: <a href="/">/</a>, <a href="/api/v1/status">/api/v1/status</a>, '
     '<a href="/api/v1/names">/api/v1/names</a>, <a href="/api/v1/connections">/api/v1/connections</a>, '
-    '<a href="/metrics">/metrics</a>, <a href="/healthz">/healthz</a>.'
+    '<a href="/proxy.pac">/proxy.pac</a>, <a href="/metrics">/metrics</a>, <a href="/healthz">/healthz</a>.'
 )
 
 

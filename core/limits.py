@@ -92,6 +92,9 @@ RELIEVED_SECONDS = 5.0
 SESSION_TEXT_CHARS = 512
 """Of a target or a detail in the log: a host name has 255 characters, a path what a client likes."""
 
+PAC_DOMAINS = 1000
+"""Label domains named in the PAC file: browsers compare all for each request."""
+
 MAX_RULES = 256
 """``--allow`` and ``--deny`` together; each is tried for every address that is no container's."""
 

@@ -12,9 +12,6 @@ import pytest
 from bed.dconnect import Dconnect
 from bed.session import Bed
 
-PAC = pytest.mark.skip(reason="The front door serves no PAC file yet.")
-PAC_PATH = "/proxy.pac"
-
 _WITH_HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
 
 

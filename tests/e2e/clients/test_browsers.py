@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bed.clients import PAC, PAC_PATH, Hosts, needs
+from bed.clients import Hosts, needs
 from bed.dconnect import Dconnect
 from bed.scene import Scene
 from bed.session import Bed
@@ -19,9 +19,9 @@ PROGRAM = Path(__file__).parents[1] / "programs" / "browser.py"
 CHROMIUM = needs("chromium", "chromium")
 FIREFOX = needs("firefox-esr", "firefox-esr")
 WAYS = [
-    pytest.param(browser, setting, marks=[mark, PAC] if "pac" in setting else mark)
+    pytest.param(browser, setting, marks=mark)
     for browser, mark in (("chromium", CHROMIUM), ("firefox", FIREFOX))
-    for setting in ("socks5://DOOR", "http://DOOR", f"pac=http://DOOR{PAC_PATH}")
+    for setting in ("socks5://DOOR", "http://DOOR", "pac=http://DOOR/proxy.pac")
 ]
 DIGEST = hashlib.sha256(b"x" * 100_000).hexdigest()
 DEADLINE = 90
