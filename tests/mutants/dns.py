@@ -1,0 +1,89 @@
+"""Faults in names and the resolver."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+MUTANTS = (
+    Mutant("dns/names.py", "claim.name not in _RESERVED and ", "", "tests/unit/dns/test_names.py"),
+    Mutant(
+        "dns/names.py",
+        'self.name.count(".") == _COMPOSITES.get(self.kind)',
+        "self.kind in _COMPOSITES",
+        "tests/unit/dns/test_resolve.py",
+    ),
+    Mutant("dns/build.py", "kind if entry.exists else kind + _STOPPED", "int(kind)", "tests/unit/dns/test_resolve.py"),
+    Mutant(
+        "dns/zone.py",
+        " or ((above := self.entries.get(parent)) is not None and above.exists)",
+        "",
+        "tests/unit/dns/test_lookup.py",
+    ),
+    Mutant("dns/zone.py", "None if name in self.bare else ", "", "tests/unit/dns/test_resolve.py"),
+    Mutant("dns/zone.py", "                self.bare ^ other.bare,\n", "", "tests/unit/dns/test_lookup.py"),
+    Mutant("dns/reverse.py", "inside.prefixlen < subnet.prefixlen", "False", "tests/unit/dns/test_lookup.py"),
+    Mutant("dns/cache.py", "return query[:2] + cast(", "return key[:2] + cast(", "tests/unit/dns/test_cache.py"),
+    Mutant("dns/cache.py", "answer.rotate(-1)", "answer.rotate(0)", "tests/unit/dns/test_cache.py"),
+    Mutant("dns/resolver.py", " and not (stream and is_truncated(kept))", "", "tests/unit/dns/test_resolver.py"),
+    Mutant("dns/resolver.py", "len(answers[0]) <= query.udp_limit and ", "", "tests/unit/dns/test_resolver.py"),
+    Mutant("dns/resolver.py", "self._turn += 1", "self._turn = 0", "tests/conformance/dns/test_turns.py"),
+    Mutant("dns/zone.py", " or one.turning != two.turning", "", "tests/conformance/dns/test_turns.py"),
+    Mutant(
+        "dns/build.py",
+        "self._of(each.endpoints, each.ailing)",
+        "self._of(each.endpoints, 0)",
+        "tests/conformance/dns/test_turns.py",
+    ),
+    Mutant(
+        "dns/zone.py",
+        "_text_records(entry.containers), lasting=False",
+        "_text_records(entry.containers), lasting=True",
+        "tests/conformance/dns/test_services.py",
+    ),
+    Mutant("dns/wire/response.py", "data[:2] != asked[:2] or ", "", "tests/conformance/dns/test_forwarding.py"),
+    Mutant(
+        "dns/wire/response.py",
+        "if data[HEADER_BYTES:end] != asked[HEADER_BYTES:end]:",
+        "if False:",
+        "tests/conformance/dns/test_forwarding.py",
+    ),
+    Mutant(
+        "dns/forward.py",
+        'int.from_bytes(os.urandom(2), "big")',
+        "query.id",
+        "tests/conformance/dns/test_forwarding.py",
+    ),
+    Mutant(
+        "dns/forward.py",
+        "if response.truncated else response",
+        "if False else response",
+        "tests/conformance/dns/test_forwarding.py",
+    ),
+    Mutant("dns/forward.py", "await self._check(server)", "continue", "tests/conformance/dns/test_forwarding.py"),
+    Mutant(
+        "dns/forward.py", "least=DNS_STALE_TTL if stale else 0", "least=0", "tests/conformance/dns/test_forwarding.py"
+    ),
+    Mutant(
+        "dns/forward.py", "task = self._under_way.get(key)", "task = None", "tests/conformance/dns/test_forwarding.py"
+    ),
+    Mutant(
+        "dns/services.py", "if protocol == self.protocol:", "if protocol:", "tests/conformance/dns/test_services.py"
+    ),
+    Mutant("dns/names.py", "value.strip().lower() in _TRUE", "value", "tests/unit/dns/test_names.py"),
+    Mutant(
+        "dns/server.py", "if not self.admits(plain_address(peer[0])):", "if False:", "tests/unit/dns/test_server.py"
+    ),
+    Mutant(
+        "dns/wire/message.py",
+        "if offset - HEADER_BYTES > 254:",
+        "if offset - HEADER_BYTES > 255:",
+        "tests/unit/dns/test_dns_message.py",
+    ),
+    # A name is what it is now.
+    Mutant(
+        "dns/resolver.py",
+        "self._cache.drop(() if self._zone is None else zone.changed(self._zone))",
+        "pass",
+        "tests/unit/dns/test_resolver.py",
+    ),
+)

@@ -1,0 +1,303 @@
+"""Faults in the front door, SOCKS, UDP, dialing and relaying."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+UDP = "tests/conformance/proxy/test_rfc1928_udp.py"
+LEAVING = "tests/conformance/proxy/test_leaving.py tests/unit/proxy/test_unless_cut.py"
+
+MUTANTS = (
+    Mutant(
+        "proxy/policy.py",
+        "address = canonical(address)\n        if address in self._containers",
+        "if address in self._containers",
+        "tests/unit/proxy/test_policy.py",
+    ),
+    Mutant(
+        "proxy/policy.py",
+        "return address not in self._containers and not any",
+        "return not any",
+        "tests/unit/proxy/test_policy.py",
+    ),
+    Mutant("proxy/policy.py", "if len(self._known) < KNOWN_PEERS:", "if True:", "tests/unit/proxy/test_policy.py"),
+    Mutant("proxy/wire/socks5.py", "len(buffer) < end + 2", "len(buffer) < end", "tests/unit/proxy/test_socks5.py"),
+    Mutant("proxy/wire/socks5.py", "IPV4 if address.version == 4 else IPV6", "IPV4", "tests/unit/proxy/test_socks5.py"),
+    Mutant("proxy/wire/sniff.py", " or first in _CR_LF", "", "tests/unit/proxy/test_sniff.py"),
+    Mutant(
+        "proxy/relay/splice.py",
+        " and filled < conduit.slots and not not_dry",
+        " and not not_dry",
+        "tests/conformance/proxy/test_relay.py",
+    ),
+    Mutant(
+        "proxy/relay/splice.py",
+        " and filled < conduit.slots and not not_dry",
+        " and filled < conduit.slots",
+        "tests/conformance/proxy/test_relay.py",
+    ),
+    Mutant("proxy/relay/splice.py", "side.reset()", "side.close()", "tests/conformance/proxy/test_relay.py"),
+    Mutant(
+        "proxy/relay/splice.py",
+        "            direction.sink.tell_writable()\n",
+        "",
+        "tests/conformance/proxy/test_relay.py",
+    ),
+    Mutant(
+        "proxy/poller.py",
+        "        self.tell_writable()\n",
+        "",
+        "tests/conformance/proxy",
+    ),
+    Mutant("proxy/guests.py", "if not session.target:", "if False:", "tests/conformance/proxy/test_limits.py"),
+    Mutant(
+        "proxy/frontdoor.py",
+        "if not self._backlog.poll(0):",
+        "if False:",
+        "tests/conformance/proxy/test_limits.py",
+    ),
+    Mutant(
+        "proxy/frontdoor.py",
+        "client.channel.reset()  # what",
+        "client.channel.close()  # what",
+        "tests/conformance/proxy/test_limits.py",
+    ),
+    # A handshake may come in pieces: one read is not one message.
+    Mutant("proxy/wire/socks5.py", "if len(buffer) < 2 + count:", "if False:", "tests/unit/proxy/test_socks5.py"),
+    # Success is told after the connect, whatever its outcome.
+    Mutant(
+        "proxy/socks.py",
+        "upstream = await door.dial(target, session)\n",
+        "await client.channel.send(socks5.reply(0)); upstream = await door.dial(target, session)\n",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    # Every failure has a code of its own.
+    Mutant(
+        "proxy/socks.py",
+        "socks5.reply(failure.value.socks5_rep)",
+        "socks5.reply(socks5.GENERAL_FAILURE)",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    # A refused method is two bytes, not a whole reply; and only what is offered is selected.
+    Mutant(
+        "proxy/socks.py",
+        "socks5.greeting_reply(socks5.NO_ACCEPTABLE_METHOD)",
+        "socks5.reply(socks5.NO_ACCEPTABLE_METHOD)",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    Mutant(
+        "proxy/socks.py",
+        "if method in methods:",
+        "if methods:",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    Mutant(
+        "proxy/socks.py",
+        "socks5.reply(socks5.SUCCEEDED, bound)",
+        "socks5.reply(socks5.SUCCEEDED)",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    Mutant(
+        "proxy/socks.py",
+        "socks5.reply(socks5.COMMAND_NOT_SUPPORTED)",
+        "socks5.reply(socks5.GENERAL_FAILURE)",
+        "tests/conformance/proxy/test_rfc1928.py",
+    ),
+    Mutant("proxy/socks.py", "if client.buffer:  #", "if False:  #", "tests/conformance/proxy/test_rfc1928.py"),
+    Mutant("proxy/policy.py", '"0.0.0.0/8"', '"192.0.2.0/24"', "tests/unit/proxy/test_policy.py"),
+    Mutant("proxy/policy.py", '"169.254.0.0/16"', '"192.0.2.0/24"', "tests/unit/proxy/test_policy.py"),
+    Mutant(
+        "proxy/policy.py",
+        'if address in self._gateways:\n            return "the engine',
+        'if False:\n            return "the engine',
+        "tests/unit/proxy/test_policy.py",
+    ),
+    # The policy judges what is dialed, and judges it before.
+    Mutant(
+        "proxy/dial.py",
+        "            if objection:\n",
+        "            if objection and False:\n",
+        "tests/unit/proxy/test_dial.py",
+    ),
+    Mutant("proxy/dial.py", "addresses))[:MAX_ATTEMPTS]", "addresses))[:1]", "tests/unit/proxy/test_dial.py"),
+    Mutant(
+        "proxy/frontdoor.py",
+        "if not self._admits(address[0]):",
+        "if False:",
+        "tests/conformance/proxy/test_frontdoor.py",
+    ),
+    Mutant(
+        "proxy/frontdoor.py",
+        "            client.channel.deadline(HANDSHAKE_SECONDS)\n",
+        "",
+        "tests/conformance/proxy/test_frontdoor.py",
+    ),
+    Mutant(
+        "proxy/frontdoor.py",
+        "if self._clients >= self._max_clients:",
+        "if False:",
+        "tests/conformance/proxy/test_frontdoor.py",
+    ),
+    Mutant(
+        "proxy/frontdoor.py",
+        "                client.close()\n",
+        "                pass\n",
+        "tests/conformance/proxy/test_frontdoor.py",
+    ),
+    # A relay ends when both directions have ended, and carries each end on.
+    Mutant(
+        "proxy/relay/splice.py",
+        "if self._up.shut and self._down.shut:",
+        "if self._up.shut or self._down.shut:",
+        "tests/conformance/proxy/test_relay.py",
+    ),
+    Mutant("proxy/relay/splice.py", "        direction.sink.finish()\n", "", "tests/conformance/proxy/test_relay.py"),
+    Mutant(
+        "proxy/relay/splice.py",
+        "self._pool.give_back(conduit, held)",
+        "self._pool.give_back(conduit)",
+        "tests/unit/proxy/test_relay_reset.py",
+    ),
+    # EPERM: the user's pipes are many already, and this one stays as small as it is.
+    Mutant(
+        "proxy/relay/pipes.py",
+        "contextlib.suppress(OSError)",
+        "contextlib.suppress(ValueError)",
+        "tests/unit/proxy/test_relay_reset.py",
+    ),
+    Mutant(
+        "proxy/relay/pipes.py",
+        "        except OSError:\n            return Buffer()",
+        "        except ValueError:\n            return Buffer()",
+        "tests/conformance/proxy/test_relay.py",
+    ),
+    # Who has only just come is not silent, and who was answered last has been silent shortest.
+    Mutant("proxy/guests.py", "< self._patience:", "< 0:", "tests/conformance/proxy/test_limits.py"),
+    Mutant(
+        "proxy/guests.py",
+        "min(FRESH_SECONDS, places / LISTEN_BACKLOG)",
+        "FRESH_SECONDS",
+        "tests/unit/proxy/test_guests.py",
+    ),
+    Mutant("proxy/guests.py", "        self.pop(client, None)\n", "", "tests/conformance/proxy/test_limits.py"),
+    # A dial ends with its client's RST, wherever it waits, and not with its FIN.
+    Mutant("proxy/fiber.py", "            self._fiber.cancel()\n", "            pass\n", LEAVING),
+    Mutant("proxy/fiber.py", "if self._client.is_cut and not self._told", "if not self._told", LEAVING),
+    Mutant("proxy/fiber.py", "            if self._client.is_cut:\n", "            if False:\n", LEAVING),
+    Mutant("proxy/fiber.py", "self._told and self._fiber is not None and", "self._fiber is not None and", LEAVING),
+    Mutant("proxy/fiber.py", "            self._client.on_hangup = None\n", "            pass\n", LEAVING),
+    Mutant("proxy/race.py", "            with UnlessCut():\n", "            if True:\n", LEAVING),
+    Mutant("proxy/poller.py", "            with UnlessCut():\n", "            if True:\n", LEAVING),
+    # UDP: an answer is from whom it says, a source has one association, and only what may be reached is.
+    Mutant(
+        "proxy/flow.py",
+        "self._permitted.get(peer[:2])",
+        "self._permitted.get(peer[:2]) or next(iter(self._permitted.values()), None)",
+        UDP,
+    ),
+    Mutant("proxy/flow.py", " or route.policy is not port.policy()", "", UDP),
+    Mutant("proxy/flow.py", "len(self._held) >= UDP_LOOKUPS_PER_SOURCE or ", "", UDP),
+    Mutant("proxy/flow.py", "        self._permitted.pop(route.peer, None)\n", "", UDP),
+    Mutant(
+        "proxy/associate.py",
+        "self._hosts.get(source[0])",
+        "next(iter(self._hosts.values()), None)",
+        UDP,
+    ),
+    Mutant(
+        "proxy/associate.py",
+        """            if association.flow is None:
+                break
+""",
+        """            break
+""",
+        UDP,
+    ),
+    Mutant(
+        "proxy/associate.py",
+        """        if not host.associations:
+            for flow in tuple(host.flows):
+                self._forget(flow)
+""",
+        """        for flow in tuple(host.flows):
+            self._forget(flow)
+        if not host.associations:
+""",
+        UDP,
+    ),
+    Mutant(
+        "proxy/associate.py",
+        """            if association.flow is flow:
+                association.flow = None
+""",
+        """            pass
+""",
+        UDP,
+    ),
+    Mutant("proxy/associate.py", "if mask & HANGUP ", "if mask & 8 ", UDP),
+    Mutant("proxy/wire/udp.py", "    if datagram[2]:", "    if datagram[2] & 0x80:", "tests/unit/proxy/test_udp.py"),
+    Mutant(
+        "proxy/dial.py",
+        """                await self._allow(target, address)
+            except""",
+        """                pass
+            except""",
+        UDP,
+    ),
+    # The other worker has the socket still: without this its events go on coming here.
+    Mutant(
+        "proxy/poller.py",
+        "        self._epoll.unregister(channel.fd)\n",
+        "",
+        "tests/unit/agent/test_handover.py",
+    ),
+    # SOCKS4 has one code for all failures, none of it before the connect; 4a's name counts, and nothing is endless.
+    Mutant(
+        "proxy/socks.py",
+        "    session.target = str(target)\n    try:\n",
+        "    session.target = str(target)\n    await client.channel.send(granted((IPv4Address(0), 0)))\n    try:\n",
+        "tests/conformance/proxy/test_socks4.py",
+    ),
+    Mutant(
+        "proxy/socks4.py",
+        "def _failed(_: Failure) -> bytes:\n    return socks4.reply(SOCKS4_REJECTED)",
+        "def _failed(_: Failure) -> bytes:\n    return socks4.reply(socks4.GRANTED)",
+        "tests/conformance/proxy/test_socks4.py",
+    ),
+    Mutant(
+        "proxy/wire/socks4.py",
+        "if address[:3] == bytes(3) and address[3]:",
+        "if False:",
+        "tests/conformance/proxy/test_socks4.py",
+    ),
+    Mutant("proxy/wire/socks4.py", "bytes(3) and address[3]:", "bytes(3):", "tests/unit/proxy/test_socks4.py"),
+    Mutant("proxy/wire/socks4.py", "if len(buffer) > start + most:", "if False:", "tests/unit/proxy/test_socks4.py"),
+    # Who may be reached is asked for lookups as well.
+    Mutant(
+        "proxy/lookup.py",
+        "objection = await self._judge.objection(address, host)",
+        'objection = ""',
+        "tests/conformance/proxy/test_tor.py",
+    ),
+    Mutant(
+        "proxy/lookup.py",
+        "objection = await self._judge.objection(address)\n",
+        'objection = ""\n',
+        "tests/conformance/proxy/test_tor.py",
+    ),
+    Mutant(
+        "proxy/socks.py",
+        "versions: tuple[int, ...] = (4, 6)",
+        "versions: tuple[int, ...] = (4,)",
+        "tests/conformance/proxy/test_tor.py",
+    ),
+    # A password lets in who knows it, and nobody else, by any way; it goes no further.
+    Mutant("proxy/socks.py", "if accepts(user, password):", "if user:", "tests/conformance/proxy/test_rfc1929.py"),
+    Mutant(
+        "proxy/socks.py",
+        "socks5.NO_AUTHENTICATION if door.accepts is None else socks5.USERNAME_PASSWORD",
+        "socks5.NO_AUTHENTICATION if door.accepts is None or 0 in methods else socks5.USERNAME_PASSWORD",
+        "tests/conformance/proxy/test_rfc1929.py",
+    ),
+    Mutant("proxy/socks4.py", "if door.accepts is not None:", "if False:", "tests/conformance/proxy/test_socks4.py"),
+)
