@@ -6,7 +6,7 @@ GET /proxy.pac           proxy auto-config for browsers; /wpad.dat is the same
 GET /api/v1/status       what runs, how containers are reached, what the workers did
 GET /api/v1/connections  who is connected to what now
 GET /metrics             for Prometheus
-GET /api/v1/names        every container with its names; ?name=web for one name, 404 if unknown
+GET /api/v1/names        every container with its names; ?name=web for one name or address, 404 if unknown
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from dconnect.agent import pac
+from dconnect.agent import listing, pac
 from dconnect.agent.dialing import Strategy
 from dconnect.agent.docker.watch import Watcher
 from dconnect.agent.links import Links
 from dconnect.agent.metrics import render
 from dconnect.agent.missing import missing
-from dconnect.agent.names import no_addresses
 from dconnect.core.config import AgentConfig
 from dconnect.core.inventory import Inventory
 from dconnect.core.limits import CONNECTIONS_TOLD
-from dconnect.dns import Agent, Found, Zone
+from dconnect.dns import Zone
 
 VERSION = version("dconnect")
 
@@ -125,18 +124,10 @@ class _Api:
             return web.json_response({"error": "The agent has not heard from the engine yet; try again."}, status=503)
         name = request.query.get("name")
         if name is None:
-            by_id = {container.id: container for container in self._state.inventory.containers}
-            rows = [_row(row, by_id[row.id]) for row in zone.table() if row.id in by_id]
-            return web.json_response({"stale": not self._state.watcher.connected, "containers": rows})
-        match zone.resolve(name):
-            case Found(addresses=addresses, containers=containers):
-                found = {"addresses": [str(address) for address in addresses]}
-                return web.json_response({"name": name, **found, "containers": [each.name for each in containers]})
-            case Agent():
-                address = self._state.config.reach.strip("[]")
-                return web.json_response({"name": name, "addresses": [address], "containers": []})
-            case nothing:
-                return web.json_response({"error": str(no_addresses(name, nothing))}, status=404)
+            stale = not self._state.watcher.connected
+            return web.json_response(listing.everything(zone, self._state.inventory, stale=stale))
+        status, body = listing.one(zone, name, self._state.config.reach)
+        return web.json_response(body, status=status)
 
     async def pac(self, request: web.Request) -> web.Response:
         state = self._state
@@ -161,20 +152,6 @@ class _Api:
         )
         headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return web.Response(text=text, content_type="text/html", headers=headers)
-
-
-def _row(row: Any, container: Any) -> dict[str, Any]:
-    endpoints = [{"network": each.network, "ipv4": each.ipv4, "ipv6": each.ipv6} for each in row.endpoints]
-    return {
-        "id": row.id,
-        "name": row.name,
-        "image": container.image,
-        "state": row.state,
-        "health": container.health,
-        "names": list(row.names),
-        "ports": list(container.ports),
-        "endpoints": endpoints,
-    }
 
 
 _PAGE = """<!doctype html><meta charset="utf-8"><title>dconnect</title>

@@ -17,6 +17,7 @@ from dconnect.agent import image
 from dconnect.agent.docker.engine import Engine
 from dconnect.cli import (
     client,
+    completion,
     connections,
     down,
     engines,
@@ -39,7 +40,6 @@ DEBUG = "DCONNECT_DEBUG"
 """Environment variable that lets unexpected errors through with their traceback."""
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -271,20 +271,31 @@ def connections_command(ctx: typer.Context, *, json_: Json = False, context: Con
 def dns_command(
     ctx: typer.Context,
     *,
-    name: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names to look up.")] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Names or addresses to look up.", autocompletion=completion.names),
+    ] = None,
+    kind: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="DNS records: A, SRV, TXT, PTR …")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the table anew when it changes.")] = False,
     json_: Json = False,
     context: Context = None,
     host: Host = None,
 ) -> None:
-    """Look names up, or list every name."""
-    _with_engine(ctx, context, host, lambda engine, _: names.dns(engine, name or [], as_json=json_))
+    """Look names up, or list every name; without an agent too."""
+
+    async def work(engine: Engine, _: engines.Choice) -> None:
+        await names.dns(engine, name or [], kind=kind, as_json=json_, watch=watch)
+
+    _with_engine(ctx, context, host, work, undone=None if watch else "")
 
 
 @app.command("nc")
 def nc_command(
     ctx: typer.Context,
     *,
-    target_host: Annotated[str, typer.Argument(metavar="HOST", help="A name, or an address.")],
+    target_host: Annotated[
+        str, typer.Argument(metavar="HOST", help="A name, or an address.", autocompletion=completion.names)
+    ],
     target_port: Annotated[int, typer.Argument(metavar="PORT", min=1, max=65535)],
     context: Context = None,
     host: Host = None,

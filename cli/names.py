@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
 
 from dconnect.agent.docker.engine import Engine
-from dconnect.cli import client
 from dconnect.cli.output import complain, say, say_json
-from dconnect.core.config import AgentConfig
-from dconnect.core.errors import DconnectError, NameUnknown
+from dconnect.cli.records import number_of, records
+from dconnect.cli.sources import Source, source
+from dconnect.core.errors import DconnectError, NameUnknown, UsageError
 
+_STALE = "the agent has lost the engine for the moment; these names may be old."
+_WATCH_SECONDS = 0.5
+"""Between two looks: at once, for a person, and nothing for the agent."""
 _NARROW = 100
 """Columns for the table where stdout is no terminal and would otherwise count as 80 wide."""
 
 
-async def dns(engine: Engine, names: Sequence[str], *, as_json: bool) -> None:
-    """Print the addresses of each name, or a table of all containers.
+async def dns(engine: Engine, names: Sequence[str], *, kind: str | None, as_json: bool, watch: bool) -> None:
+    """Print what each name means, or a table of all containers, once or until interrupted.
 
-    Raises: NotRunning; NameUnknown after the known ones are printed.
+    Raises: UsageError; NameUnknown after the known ones are printed; DconnectError.
     """
-    _, config = await client.running(engine)
-    if names:
-        await _some(config, names, as_json=as_json)
+    number = None if kind is None else number_of(kind)
+    if watch and (names or as_json):
+        raise UsageError("--watch shows the table of all containers; leave names and --json away.")
+    if number is not None and not names:
+        raise UsageError("--type needs a name to ask for.")
+    known = await source(engine)
+    if watch:
+        await _watch(known)
+    elif number is not None:
+        await _records(known, names, number, as_json=as_json)
+    elif names:
+        await _some(known, names, as_json=as_json)
     else:
-        await _all(config, as_json=as_json)
+        await _all(known, as_json=as_json)
 
 
-async def _some(config: AgentConfig, names: Sequence[str], *, as_json: bool) -> None:
+async def _some(known: Source, names: Sequence[str], *, as_json: bool) -> None:
     found: dict[str, Any] = {}
     unknown: list[str] = []
     for name in names:
-        status, body = await client.get(config, "/api/v1/names", params={"name": name})
+        status, body = await known.one(name)
         if status == 200:
             found[name] = body
         elif status == 404:
@@ -45,32 +59,77 @@ async def _some(config: AgentConfig, names: Sequence[str], *, as_json: bool) -> 
         say_json(list(found.values()))
     else:
         for name, body in found.items():
-            addresses = " ".join(body["addresses"]) or "no address"
-            say(addresses if len(names) == 1 else f"{name}  {addresses}")
-    if unknown:
-        for sentence in unknown[:-1]:
-            complain(f"dconnect: {sentence}")
-        raise NameUnknown(unknown[-1])
+            means = " ".join(body.get("names") or body["addresses"]) or "no address"
+            say(means if len(names) == 1 else f"{name}  {means}")
+    _raise_unknown(unknown)
 
 
-async def _all(config: AgentConfig, *, as_json: bool) -> None:
-    status, body = await client.get(config, "/api/v1/names")
-    if status != 200:
-        raise DconnectError(f"The agent cannot list names (HTTP {status}); see `dconnect logs`.")
+async def _records(known: Source, names: Sequence[str], kind: int, *, as_json: bool) -> None:
+    found: list[dict[str, Any]] = []
+    unknown: list[str] = []
+    for name in names:
+        try:
+            found += await records(known, name, kind)
+        except NameUnknown as error:
+            unknown.append(str(error))
+    if as_json:
+        say_json(found)
+    else:
+        for each in found:
+            say(each["data"] if len(names) == 1 else f"{each['name']}  {each['data']}")
+    _raise_unknown(unknown)
+
+
+def _raise_unknown(sentences: Sequence[str]) -> None:
+    for sentence in sentences[:-1]:
+        complain(f"dconnect: {sentence}")
+    if sentences:
+        raise NameUnknown(sentences[-1])
+
+
+async def _all(known: Source, *, as_json: bool) -> None:
+    body = await known.everything()
     if as_json:
         say_json(body)
         return
     if body.get("stale"):
-        complain("dconnect: the agent has lost the engine for the moment; these names may be old.")
+        complain(f"dconnect: {_STALE}")
     containers = body["containers"]
     if not containers:
         complain("dconnect: there are no containers on this engine.")
         return
+    _console(containers).print(table(containers))
+
+
+async def _watch(known: Source) -> None:
+    """The table, printed anew with each change; on a terminal in its place."""
+    shown: object = None
+    console = _console(())
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        while True:
+            try:
+                body = await known.everything()
+            except DconnectError as error:  # it comes back
+                body = {"containers": (), "stale": str(error)}
+            if body != shown:
+                shown = body
+                stale, containers = body["stale"], body["containers"]
+                note = _STALE if stale is True else str(stale or "")
+                picture = Group(note, table(containers)) if note else table(containers)
+                if console.is_terminal:
+                    live.update(picture, refresh=True)
+                else:
+                    _console(containers).print(picture)
+            await asyncio.sleep(_WATCH_SECONDS)
+
+
+def _console(containers: Sequence[Mapping[str, Any]]) -> Console:
+    """Where tables are printed, wide enough for them where nobody can say how wide it is."""
     # Names are data: neither [markup] nor the emoji :bed:, which is part of the address fd00:bed::1.
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console.width = max(_NARROW, *(_width(item) for item in containers))
-    console.print(table(containers))
+        console.width = max(_NARROW, *map(_width, containers)) if containers else _NARROW
+    return console
 
 
 def table(containers: Sequence[Mapping[str, Any]]) -> Table:

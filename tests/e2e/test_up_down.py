@@ -377,7 +377,7 @@ def test_ctrl_c_ends_logs_without_a_word(running: User) -> None:
 # -- the other commands -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["status", "status --json", "dns", "dns web", "env", "logs"])
+@pytest.mark.parametrize("command", ["status", "status --json", "connections", "nc web 80", "env", "logs"])
 def test_without_an_agent_a_command_that_needs_it_ends_with_3(user: User, command: str) -> None:
     result = user.run(*command.split())
     assert (result.returncode, result.stdout) == (3, "")

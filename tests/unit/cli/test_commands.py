@@ -127,7 +127,7 @@ def test_a_socket_without_permission_ends_with_4_and_names_the_group(engine: Doc
     assert result.stderr == f"dconnect: No Docker engine answers at {engine.url}: {why}\n"
 
 
-@pytest.mark.parametrize("command", ["status", "status --json", "dns", "dns web --json", "env", "logs"])
+@pytest.mark.parametrize("command", ["status", "status --json", "connections", "nc web 80", "env", "logs"])
 def test_without_an_agent_a_command_that_needs_it_ends_with_3(command: str, engine: DockerEngine) -> None:
     result = dconnect(*command.split())
     assert (result.exit_code, result.stdout) == (3, "")
