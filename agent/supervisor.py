@@ -107,7 +107,7 @@ class Supervisor:
     def _start_due(self) -> None:
         for child in self._children:
             if not child.pid and not self._stopping and child.due <= time.monotonic():
-                argv = [sys.executable, "-P", "-m", child.module]
+                argv = [sys.executable, "-P", "-m", child.module, str(child.lent.index)]  # the number is for ps
                 environ = {**os.environ, labels.ENV_LENT: child.lent.to_json()}
                 child.started = time.monotonic()
                 try:

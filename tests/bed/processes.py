@@ -44,7 +44,7 @@ def processes(bed: Bed, container: str) -> dict[str, int]:
     for pid, arguments in _lines(bed, container):
         words = arguments.split()
         module = words[words.index("-m") + 1] if "-m" in words else arguments
-        index = " " + arguments.rpartition(" ")[2].strip("{}") if module.endswith("worker") else ""
+        index = f" {words[-1]}" if module.endswith("worker") else ""
         found[module.removeprefix("dconnect.") + index] = pid
     return found
 

@@ -63,7 +63,7 @@ def test_mounts_are_the_socket_and_the_volume_and_the_dialer_has_no_socket(bed: 
 
 def test_ports_are_published_on_the_bind_address_only(bed: Bed) -> None:
     published = bed.inspect(AGENT)["NetworkSettings"]["Ports"]
-    wanted = {"1080/tcp": PROXY_PORT, "1053/udp": DNS_PORT, "1053/tcp": DNS_PORT}
+    wanted = {"1080/tcp": PROXY_PORT, "1080/udp": PROXY_PORT, "1053/udp": DNS_PORT, "1053/tcp": DNS_PORT}
     assert published == {port: [{"HostIp": bed.address, "HostPort": str(host)}] for port, host in wanted.items()}
     for address in ("127.0.0.1", "172.17.0.1"):
         with pytest.raises(ConnectionRefusedError):

@@ -80,9 +80,9 @@ def until(holds: Callable[[], bool]) -> None:
 def test_what_a_child_is_lent_does_not_stand_in_its_arguments(told: Path) -> None:
     with supervised(told):
         until(lambda: len(children(told)) == 2)
-        for _, pid, _ in children(told):
+        for index, pid, _ in children(told):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            assert words[1:] == [b"-P", b"-m", b"a_child", b""]
+            assert words[1:] == [b"-P", b"-m", b"a_child", b"%d" % index, b""]
 
 
 def test_a_dead_child_is_restarted_and_the_others_are_left_alone(told: Path) -> None:
