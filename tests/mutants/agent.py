@@ -111,8 +111,8 @@ MUTANTS = (
     # Nor does it stand where others may read.
     Mutant(
         "agent/supervisor.py",
-        'argv = [sys.executable, "-P", "-m", child.module]',
-        'argv = [sys.executable, "-P", "-m", child.module, child.lent.to_json()]',
+        "child.module, str(child.lent.index)]",
+        "child.module, child.lent.to_json()]",
         "tests/unit/agent/test_supervisor.py",
     ),
     Mutant(

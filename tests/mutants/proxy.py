@@ -115,8 +115,8 @@ MUTANTS = (
     # The policy judges what is dialed, and judges it before.
     Mutant(
         "proxy/dial.py",
-        "            if objection:\n",
-        "            if objection and False:\n",
+        "(address, target.host)\n        if objection:\n",
+        "(address, target.host)\n        if objection and False:\n",
         "tests/unit/proxy/test_dial.py",
     ),
     Mutant("proxy/dial.py", "addresses))[:MAX_ATTEMPTS]", "addresses))[:1]", "tests/unit/proxy/test_dial.py"),
@@ -140,8 +140,8 @@ MUTANTS = (
     ),
     Mutant(
         "proxy/frontdoor.py",
-        "                client.close()\n",
-        "                pass\n",
+        "                client.close()\n                self._gone()\n\n    async def _speak",
+        "                self._gone()\n\n    async def _speak",
         "tests/conformance/proxy/test_frontdoor.py",
     ),
     # A relay ends when both directions have ended, and carries each end on.
