@@ -5,33 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_address
-from typing import Any, Self
+from typing import Self
 
 import pytest
-import uvloop
 from dnslib import QTYPE, RCODE, RR, DNSRecord
 
 from dconnect.dns import DnsServer, Forwarder, Resolver, Server
 from dconnect.dns.wire.message import Query, parse_query
 from kit.dns import query, zone
 from kit.inventories import container, endpoint
+from kit.loops import LOOPS, Run, runner
 from kit.name_server import NameServer, name_server
 from kit.name_server import zone as lines
 
 WEB = lines("www.example. 60 A 192.0.2.1\nlong.example. 7200 A 192.0.2.2")
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Run:
-    def runner(main: Coroutine[Any, Any, None]) -> None:
-        factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-        with asyncio.Runner(loop_factory=factory) as loop:
-            loop.run(asyncio.wait_for(main, 30))
-
-    return runner
+    return runner(request.param)
 
 
 class Clock:

@@ -6,36 +6,28 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
-import uvloop
 from dnslib import DNSRecord
 
 from dconnect.core.limits import DNS_QUERIES_PER_TURN
 from dconnect.dns import DnsServer, Resolver, build
 from dconnect.dns.server import plain_address
 from kit.inventories import container, endpoint, inventory
+from kit.loops import LOOPS, Run, runner
 
 WEB = bytes.fromhex("6a68012000010000000000000377656206646f636b65720000010001")  # dig web.docker A
 FRAME = len(WEB).to_bytes(2, "big") + WEB
 BIG_FRAME = FRAME.replace(b"web", b"big")
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
-
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Run:
-    def runner(main: Coroutine[Any, Any, None]) -> None:
-        factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-        with asyncio.Runner(loop_factory=factory) as loop:
-            loop.run(asyncio.wait_for(main, 30))
-
-    return runner
+    return runner(request.param)
 
 
 @dataclass
