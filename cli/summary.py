@@ -36,6 +36,7 @@ def as_json(choice: Choice, result: Result, config: AgentConfig) -> None:
             "dns_forward": config.dns_forward,
             "socks5": f"socks5h://{door}",
             "http": f"http://{door}",
+            "pac": f"http://{door}/proxy.pac",
             "dns": f"{config.reach}:{config.dns_port}",
             "user": entry.user if entry is not None else None,
             "password": entry.password if entry is not None else None,
@@ -50,7 +51,7 @@ async def as_text(choice: Choice, result: Result, config: AgentConfig) -> None:
     say(f"dconnect {version()} {how} on {choice}.")
     await _warn(config)
     say()
-    say(f"  SOCKS5 and HTTP proxy   {door}   (in a browser: SOCKS host {config.reach}, port {config.port}, remote DNS)")
+    say(f"  SOCKS5 and HTTP proxy   {door}   (in a browser: PAC URL http://{door}/proxy.pac)")
     say(f"  DNS                     {config.reach}:{config.dns_port}   (UDP and TCP)")
     entry = passwords.find(config)
     if entry is not None:

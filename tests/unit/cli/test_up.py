@@ -55,7 +55,7 @@ def test_up_says_what_there_is_and_what_to_do_next(engine: DockerEngine) -> None
     assert result.stdout.splitlines() == [
         f"dconnect {version('dconnect')} is up on DOCKER_HOST ({engine.url}).",
         "",
-        f"  SOCKS5 and HTTP proxy   127.0.0.1:{port}   (in a browser: SOCKS host 127.0.0.1, port {port}, remote DNS)",
+        f"  SOCKS5 and HTTP proxy   127.0.0.1:{port}   (in a browser: PAC URL http://127.0.0.1:{port}/proxy.pac)",
         f"  DNS                     127.0.0.1:{dns_port}   (UDP and TCP)",
         "",
         "Next:",
