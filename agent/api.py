@@ -132,7 +132,13 @@ class _Api:
     async def pac(self, request: web.Request) -> web.Response:
         state = self._state
         text = pac.render(state.config, state.inventory, state.zone, request.headers.get("Host", ""))
-        headers = {"Content-Type": pac.CONTENT_TYPE, "Cache-Control": "no-cache"}
+        headers = {
+            "Content-Type": pac.CONTENT_TYPE,
+            "Cache-Control": "no-cache",
+            # It is JavaScript: without these any site could load it as a script and read our subnets.
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "same-origin",
+        }
         return web.Response(body=text.encode(), headers=headers)
 
     async def page(self, _request: web.Request) -> web.Response:

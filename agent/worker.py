@@ -75,7 +75,7 @@ class Worker:
         self._admission = Admission(Inventory(), self._own.subnets, self._own.gateways)
         self._sockets = LocalSockets() if self._config.embedded else DialerSockets(Path(labels.RUN_DIR))
         self._poller = Poller()
-        self._resolver = Resolver(forwards=bool(self._config.dns_forward))
+        self._resolver = Resolver(forwards=self._may_ask if self._config.dns_forward else None)
         self._forwarder = Forwarder(upstream.servers(self._config), socket.gethostname(), log.warning)
         names = Names(lambda: self._zone, self._config.egress, rules=self._rules)
         judge = Judge(self._judgement, self._sockets.is_local)
@@ -143,6 +143,12 @@ class Worker:
         await self._forwarder.close()
         await self._sockets.close()
         self._poller.close()
+
+    def _may_ask(self, name: str) -> bool:
+        """Whether another domain's name may be asked elsewhere: the rules for dialing hold for looking up too."""
+        if self._policy is None or self._policy.name_objection(name):
+            return False
+        return self._config.egress != "deny" or self._rules.may_open(name)
 
     def _judgement(self) -> Policy:
         """The policy in force; before the first inventory nothing is known to be harmless.

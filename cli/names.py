@@ -17,8 +17,6 @@ from dconnect.cli.sources import Source, source
 from dconnect.core.errors import DconnectError, NameUnknown, UsageError
 
 _STALE = "the agent has lost the engine for the moment; these names may be old."
-_WATCH_SECONDS = 0.5
-"""Between two looks: at once, for a person, and nothing for the agent."""
 _NARROW = 100
 """Columns for the table where stdout is no terminal and would otherwise count as 80 wide."""
 
@@ -120,7 +118,7 @@ async def _watch(known: Source) -> None:
                     live.update(picture, refresh=True)
                 else:
                     _console(containers).print(picture)
-            await asyncio.sleep(_WATCH_SECONDS)
+            await asyncio.sleep(known.pause)
 
 
 def _console(containers: Sequence[Mapping[str, Any]]) -> Console:

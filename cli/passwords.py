@@ -145,6 +145,9 @@ def _save(file: Path, entries: Sequence[Entry]) -> None:
     descriptor = os.open(
         draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
     )  # never readable by others, not for a moment
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        json.dump([asdict(each) for each in entries[-MAX_ENTRIES:]], opened, indent=1)
-    draft.replace(file)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            json.dump([asdict(each) for each in entries[-MAX_ENTRIES:]], opened, indent=1)
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)

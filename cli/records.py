@@ -40,15 +40,24 @@ async def records(source: Source, name: str, kind: int) -> list[dict[str, Any]]:
             message = bytes(query.pack())
         except (DNSError, DNSLabelError, UnicodeError, ValueError):
             raise UsageError(f"{name!r} cannot be written as a domain name.") from None
-        answer = DNSRecord.parse(await source.ask(message))
+        answer = _parsed(await source.ask(message))
         code = answer.header.rcode
         if code == RCODE.NOERROR and answer.rr:
             return [_record(full, each) for each in answer.rr]
         if code == RCODE.NOERROR:
             raise DconnectError(f"{full} exists and has no {shown} record.")
         if code not in (RCODE.NXDOMAIN, RCODE.REFUSED):
-            raise DconnectError(f"The name server could not answer for {full} ({RCODE[code]}); see `dconnect status`.")
+            raise DconnectError(
+                f"The name server could not answer for {full} ({RCODE.forward.get(code, code)}); see `dconnect status`."
+            )
     raise NameUnknown(f"No container is called {name}; dconnect dns lists all names.")
+
+
+def _parsed(message: bytes) -> DNSRecord:
+    try:
+        return DNSRecord.parse(message)
+    except (DNSError, ValueError) as error:
+        raise DconnectError(f"The name server's answer cannot be read ({error}); try dig.") from error
 
 
 def _question(name: str, kind: int) -> DNSRecord:

@@ -24,6 +24,8 @@ class Source(Protocol):
     """Answers about names."""
 
     suffixes: tuple[str, ...]
+    pause: float
+    """Seconds to wait before everything is asked for again."""
 
     async def one(self, name: str) -> tuple[int, dict[str, Any]]:
         """As ``listing.one``."""
@@ -55,6 +57,8 @@ async def source(engine: Engine) -> Source:
 
 
 class _OfAgent:
+    pause = 0.5  # at once, for a person, and nothing for the agent
+
     def __init__(self, config: AgentConfig) -> None:
         self.suffixes: tuple[str, ...] = config.suffixes
         self._config = config
@@ -85,6 +89,7 @@ class _OfAgent:
 
 class _OfEngine:
     suffixes: tuple[str, ...] = DEFAULT_SUFFIXES
+    pause = 3.0  # each container is inspected again
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -170,6 +170,9 @@ DNS_CACHE_ANSWERS_PER_NAME = 16
 DNS_CACHE_PASSING = 2048
 """Encoded answers for names without end (unknown ones, wildcards); forgotten at every change."""
 
+DNS_SERVICES = 256
+"""SRV records of one name: an image may expose 65,535 ports, and each record takes 20 µs to encode."""
+
 DNS_TURNS = 8
 """Orders in which the addresses of replicas are kept for one query: each of the first eight is first in turn."""
 

@@ -8,7 +8,6 @@ longer when no server can be reached (RFC 8767).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import time
@@ -84,6 +83,7 @@ class Forwarder:
         self._now = clock
         self._left_out: dict[Server, float] = {}
         """Servers that lead back to us, and until when they are not asked."""
+        self._checking: set[Server] = set()
         self._under_way: dict[_Key, asyncio.Task[Response | None]] = {}
         self._tasks = Tasks()
         self._kept: dict[_Key, _Kept] = {}
@@ -172,7 +172,9 @@ class Forwarder:
             try:
                 last = await _exchange(server, query)
             except TimeoutError:
-                await self._check(server)
+                if server not in self._checking:
+                    self._checking.add(server)
+                    _ = self._tasks.start(self._check(server), "dns loop check")
             except (OSError, MalformedMessage):
                 continue
             else:
@@ -189,11 +191,15 @@ class Forwarder:
     async def _check(self, server: Server) -> None:
         """Leave a server out for a while if it asks us, or is us: then nothing that we ask it is ever answered."""
         probe = Query(0, 0, tuple(self.loop_name.encode().split(b".")), TYPE_TXT, IN, None)
-        with contextlib.suppress(OSError, MalformedMessage):
+        try:
             if (await _exchange(server, probe)).records:
                 if server not in self._left_out:
                     self._complain(f"The name server {server} asks us what we ask it; it is left out (--dns-forward).")
                 self._left_out[server] = self._now() + DNS_LOOP_SECONDS
+        except (OSError, MalformedMessage):
+            pass  # silent again: it is away
+        finally:
+            self._checking.discard(server)
 
 
 async def _exchange(server: Server, query: Query) -> Response:

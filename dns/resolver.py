@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import DNS_TURNS
@@ -75,9 +77,10 @@ class Counters:
 class Resolver:
     """Answers queries; keeps no task and no socket."""
 
-    def __init__(self, *, forwards: bool = False) -> None:
-        """``forwards``: whoever asks for other domains' names gets them from elsewhere, instead of REFUSED."""
+    def __init__(self, *, forwards: Callable[[str], bool] | None = None) -> None:
+        """``forwards`` says of another domain's name whether it may be asked elsewhere; else all are REFUSED."""
         self._forwards = forwards
+        self._encoded = partial(encode, recursion=forwards is not None)
         self.counters = Counters()
         self._zone: Zone | None = None
         self._cache = AnswerCache()
@@ -122,22 +125,22 @@ class Resolver:
         counters = self.counters
         if query.edns is not None and query.edns.version:
             counters.not_implemented += 1
-            return encode(query, BADVERS)
+            return self._encoded(query, BADVERS)
         if self._zone is None:
             counters.not_ready += 1
-            return encode(query, SERVFAIL)
+            return self._encoded(query, SERVFAIL)
         if query.qclass != IN or query.qtype in (TYPE_AXFR, TYPE_IXFR):
             counters.refused += 1
-            return encode(query, REFUSED)
+            return self._encoded(query, REFUSED)
         name = query.name
         found = self._zone.lookup(name, query.qtype)
-        if self._forwards and isinstance(found, NotOurs) and query.flags & RD:
+        if isinstance(found, NotOurs) and query.flags & RD and self._forwards is not None and self._forwards(name):
             counters.forwarded += 1
             return Elsewhere(query, limit)
         answers = self._encode_turns(query, found)
         if len(answers[0]) > limit:
             counters.truncated += 1
-            answers = [encode(query, NOERROR, apex=name, truncated=True)]
+            answers = [self._encoded(query, NOERROR, apex=name, truncated=True)]
         # UDP and TCP share what is kept: what is too large for UDP is kept truncated, and TCP passes over that.
         if len(answers[0]) <= query.udp_limit and query.repeatable:
             if isinstance(found, Answer | NoData) and found.lasting:
@@ -167,13 +170,13 @@ class Resolver:
         match found:
             case Answer(apex=apex, records=records):
                 counters.answered += 1
-                return encode(query, NOERROR, records, apex=apex, nameserver=nameserver)
+                return self._encoded(query, NOERROR, records, apex=apex, nameserver=nameserver)
             case NoData(apex=apex):
                 counters.nodata += 1
-                return encode(query, NOERROR, apex=apex, nameserver=nameserver)
+                return self._encoded(query, NOERROR, apex=apex, nameserver=nameserver)
             case NxDomain(apex=apex):
                 counters.nxdomain += 1
-                return encode(query, NXDOMAIN, apex=apex, nameserver=nameserver)
+                return self._encoded(query, NXDOMAIN, apex=apex, nameserver=nameserver)
             case NotOurs():
                 counters.refused += 1
-                return encode(query, REFUSED)
+                return self._encoded(query, REFUSED)

@@ -118,7 +118,8 @@ class DnsServer:
     def elsewhere(self, asked: Elsewhere, give: Callable[[bytes], None]) -> None:
         """Have a query answered elsewhere, soon, or SERVFAIL now."""
         if self._forward is None or len(self._waiting) >= DNS_FORWARDS_WAITING:
-            give(encode(asked.query, SERVFAIL))
+            # Not at once: a pipelining client would be answered from within its answers, ever deeper.
+            asyncio.get_running_loop().call_soon(give, encode(asked.query, SERVFAIL, recursion=True))
         else:
             _ = self._waiting.start(self._relay(self._forward, asked, give), "dns query")
 

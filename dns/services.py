@@ -49,7 +49,7 @@ class Asked(NamedTuple):
             span, _, protocol = text.partition("/")
             first, _, last = span.partition("-")
             if protocol == self.protocol:
-                for port in range(int(first), int(last or first) + 1):
+                for port in range(int(first), min(int(last or first), 65_535) + 1):
                     if not self.service or self.service == str(port) or port in _NUMBERS.get(self.service, ()):
                         yield port
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 from dconnect.core.address import IPAddress, normal_name
 from dconnect.core.inventory import Container, Endpoint, State
-from dconnect.core.limits import NAME_CANDIDATES
+from dconnect.core.limits import DNS_SERVICES, NAME_CANDIDATES
 from dconnect.dns import services
 from dconnect.dns.names import AGENT, Kind, claims, is_valid, strip_suffix
 from dconnect.dns.reverse import Reverse
@@ -316,11 +316,12 @@ class Zone:
     def _lookup_service(self, entry: Entry | None, asked: services.Asked, apex: str, qtype: int) -> Lookup:
         """SRV of exposed ports; each container is named as itself, since its ports are its own."""
         found = () if entry is None or not entry.exists else entry.containers
-        records = tuple(
+        servers = (
             Record(TYPE_SRV, Service(each.ailing, port, f"{own_name(each, self.names)}.{self.suffixes[0]}"))
             for each in sorted(found, key=lambda each: each.ailing)
             for port in asked.ports(each)
         )
+        records = tuple(itertools.islice(servers, DNS_SERVICES))
         return _typed(apex, records, qtype, lasting=False) if records else NxDomain(apex)
 
     def _lookup_reverse(self, name: str, qtype: int) -> Lookup:

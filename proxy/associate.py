@@ -126,6 +126,8 @@ class Associations:
     # What the front door asks for.
 
     def take(self, channel: Channel, record: UdpSession, ended: Ended) -> bool:
+        if self._sock.fileno() < 0:
+            raise DialError(Failure.NOT_READY, "The agent stops and takes no further UDP associations.")
         address = record.peer.rpartition(":")[0]
         host = self._hosts.get(address) or _Host(address)
         if len(self._associations) >= UDP_ASSOCIATIONS:
@@ -267,8 +269,8 @@ class Associations:
         self._held -= count
 
     def watch(self, sock: socket.socket, flow: Flow) -> None:
+        self._epoll.register(sock.fileno(), select.EPOLLIN)  # fails where the machine watches no further sockets
         self._readers[sock.fileno()] = partial(flow.receive, sock)
-        self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def unwatch(self, sock: socket.socket) -> None:
         del self._readers[sock.fileno()]

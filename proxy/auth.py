@@ -12,7 +12,7 @@ from dconnect.proxy.door import Accepts
 from dconnect.proxy.wire import http1
 
 PUBLIC = frozenset((b"/healthz", b"/proxy.pac", b"/wpad.dat"))
-"""Our own pages that tell nothing about anybody's containers."""
+"""Our own pages for health checks and browsers' settings: they tell subnets and label domains, but of no container."""
 
 _CHALLENGE = b'Basic realm="dconnect", charset="UTF-8"'
 

@@ -17,7 +17,6 @@ from dconnect.proxy.fiber import Cut
 from dconnect.proxy.judge import Judge
 from dconnect.proxy.poller import Channel, Poller, connect
 from dconnect.proxy.race import Race, interleaved
-from dconnect.proxy.stream import Gone
 
 _SENTENCES = {
     Failure.REFUSED: "{target} refused the connection: nothing listens on port {port} there.",
@@ -115,14 +114,14 @@ class Dial:
     async def __call__(self, target: Target, session: Session) -> Channel:
         """Connect to a destination; ``session`` learns the address and how long it took.
 
-        Raises: DialError with the true reason; Gone when the client, for whom it is done, was cut.
+        Raises: DialError with the true reason; Cut when the client, for whom it is done, is cut.
         """
         begun = time.monotonic()
         try:
             channel = await self._reach(target, session)
         except Cut:
             session.detail = f"The client left while {target} was being dialed."
-            raise Gone(clean=False) from None
+            raise
         session.connect = time.monotonic() - begun
         return channel
 

@@ -18,9 +18,10 @@ from dconnect.core.failure import Failure
 from dconnect.core.limits import BODY_BUFFER_BYTES, MAX_INTERIM_RESPONSES, RESPONSE_SECONDS
 from dconnect.core.tasks import Tasks
 from dconnect.proxy.door import Door
+from dconnect.proxy.fiber import Gone
 from dconnect.proxy.leaving import Leaving
 from dconnect.proxy.poller import Channel
-from dconnect.proxy.stream import Gone, Stream
+from dconnect.proxy.stream import Stream
 from dconnect.proxy.upstreams import Upstreams
 from dconnect.proxy.wire import http1
 from dconnect.proxy.wire.chunked import ChunkScanner

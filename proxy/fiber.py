@@ -88,8 +88,19 @@ class Client(Protocol):
         """Whether nothing that is sent arrives any more."""
 
 
-class Cut(Exception):
+class Gone(Exception):
+    """The peer ended its stream. ``clean`` when it did so between two messages."""
+
+    def __init__(self, *, clean: bool) -> None:
+        super().__init__("the peer ended its stream")
+        self.clean = clean
+
+
+class Cut(Gone):
     """The client is cut, so what was awaited for it is given up."""
+
+    def __init__(self) -> None:
+        super().__init__(clean=False)
 
 
 class UnlessCut:

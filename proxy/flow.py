@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import UdpSession
-from dconnect.core.failure import from_errno
+from dconnect.core.failure import Failure, from_errno
 from dconnect.core.limits import (
     UDP_DATAGRAMS_PER_SOCKET,
     UDP_DESTINATIONS,
@@ -204,6 +204,14 @@ class Flow:
         for payload in held:
             self._send(route, payload)
 
+    def _watch(self, sock: socket.socket, version: int) -> None:
+        try:
+            self._port.watch(sock, self)
+        except OSError as error:
+            sock.close()
+            raise DialError(Failure.NOT_READY, f"The agent can watch no further sockets ({error.strerror}).") from None
+        self._sockets[version] = sock
+
     async def _route(self, destination: bytes) -> Route:
         port, policy = self._port, None
         try:
@@ -216,8 +224,7 @@ class Flow:
                 if self.closed or address.version in self._sockets:
                     sock.close()
                 else:
-                    self._sockets[address.version] = sock
-                    port.watch(sock, self)
+                    self._watch(sock, address.version)
         except MalformedMessage as error:
             return Route(port.loop.time() + UDP_REFUSED_SECONDS, policy, reason="malformed", detail=str(error))
         except DialError as error:

@@ -16,7 +16,7 @@ from dconnect.core.events import Observer, Session, UdpSession
 from dconnect.core.limits import DRAIN_SECONDS, HANDSHAKE_SECONDS, PAUSE_SECONDS, RELIEVED_SECONDS
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.door import Accepts, Associates, Describe
-from dconnect.proxy.fiber import Fibers
+from dconnect.proxy.fiber import Fibers, Gone
 from dconnect.proxy.guests import CROWDED, SHUTDOWN, Guests
 from dconnect.proxy.http import serve_http
 from dconnect.proxy.lookup import Lookup
@@ -24,7 +24,7 @@ from dconnect.proxy.poller import Channel, Poller
 from dconnect.proxy.relay import PipePool, Relay
 from dconnect.proxy.socks import associate, serve_socks5
 from dconnect.proxy.socks4 import serve_socks4
-from dconnect.proxy.stream import Gone, Stream
+from dconnect.proxy.stream import Stream
 from dconnect.proxy.wire.sniff import Protocol, sniff
 
 _SHORTAGES = {

@@ -17,8 +17,9 @@ from dconnect.core.limits import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS
 from dconnect.proxy import auth
 from dconnect.proxy.door import Door
 from dconnect.proxy.exchange import Exchange, Route
+from dconnect.proxy.fiber import Gone
 from dconnect.proxy.socks import UNAUTHORIZED
-from dconnect.proxy.stream import Gone, Stream
+from dconnect.proxy.stream import Stream
 from dconnect.proxy.upstreams import Upstreams
 from dconnect.proxy.wire import http1
 

@@ -8,19 +8,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dconnect.core.limits import BODY_BUFFER_BYTES, LINGER_SECONDS
+from dconnect.proxy.fiber import Gone
 from dconnect.proxy.poller import Channel
 
 T = TypeVar("T")
 
 _READ_BYTES = 16 * 1024
-
-
-class Gone(Exception):
-    """The peer ended its stream. ``clean`` when it did so between two messages."""
-
-    def __init__(self, *, clean: bool) -> None:
-        super().__init__("the peer ended its stream")
-        self.clean = clean
 
 
 class Stream:

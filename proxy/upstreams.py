@@ -21,10 +21,13 @@ class Upstreams:
         stream = self._idle.pop(target, None)
         if stream is None:
             return None
-        if stream.channel.idle() and (target is None or await self._dial.still_right(target, stream.channel)):
-            return stream
-        stream.close()
-        return None
+        right = False
+        try:
+            right = stream.channel.idle() and (target is None or await self._dial.still_right(target, stream.channel))
+        finally:
+            if not right:
+                stream.close()
+        return stream if right else None
 
     async def open(self, target: Target | None, session: Session) -> Stream:
         """A fresh connection; ``target`` None is the agent's own API. Raises DialError."""

@@ -54,11 +54,7 @@ def encode_question(query: Query, ident: int) -> bytes:
     """The same question of our own: with RD, and with OPT if the client's has it, without its options."""
     flags = _RD | (query.flags & (_AD | _CD))
     message = _HEADER.pack(ident, flags, 1, 0, 0, 0 if query.edns is None else 1)
-    message += _question(query)
-    if query.edns is not None:
-        flag = _OPT_DO if query.edns.dnssec_ok else 0
-        message += b"\0" + _RECORD.pack(TYPE_OPT, DNS_UDP_BYTES, flag, 0)
-    return message
+    return message + _question(query) + (_opt(query) if query.edns is not None else b"")
 
 
 def parse_response(data: bytes, asked: bytes) -> Response | None:
@@ -72,17 +68,25 @@ def parse_response(data: bytes, asked: bytes) -> Response | None:
     if data[HEADER_BYTES:end] != asked[HEADER_BYTES:end]:
         return None
     _, flags, _, answers, authorities, additionals = _HEADER.unpack_from(data)
+    opt = 0
+    """Where OPT stands, if it is the last record; elsewhere nobody writes it, and it could not be cut out."""
     keep: list[int] = []
     ttls: list[int] = []
     try:
         for number, (offset, kind, ttl, soa) in enumerate(_records(data, end, answers + authorities + additionals)):
             if kind == TYPE_OPT:
+                opt = offset - 1  # before it stands the root's name
                 continue
+            opt = 0
             ttls.append(offset + _TTL_AT)
-            if number < answers or (kind == TYPE_SOA and not answers):
-                keep.append(min(ttl, soa) if not answers else ttl)
+            if number < answers:
+                keep.append(ttl)
+            elif kind == TYPE_SOA and number < answers + authorities:  # behind a CNAME too (RFC 2308 §2.2)
+                keep.append(min(ttl, soa))
     except (IndexError, struct.error):
         raise MalformedMessage("The answer ends early.") from None
+    if opt:  # it was for us (RFC 6891 §6.1.1)
+        data = data[:10] + struct.pack(">H", additionals - 1) + data[HEADER_BYTES:opt]
     seconds = min(keep) if keep else 0
     return Response(data, flags & 15, is_truncated(data), answers, seconds, tuple(ttls))
 
@@ -119,7 +123,17 @@ def encode_for(query: Query, response: Response, *, age: int, least: int = 0) ->
     for offset in response.ttls:
         (ttl,) = _TTL.unpack_from(data, offset)
         _TTL.pack_into(data, offset, max(least, ttl - age) if not ttl >> 31 else 0)
+    if query.edns is not None:
+        (additionals,) = struct.unpack_from(">H", data, 10)
+        struct.pack_into(">H", data, 10, additionals + 1)
+        data += _opt(query)
     return bytes(data)
+
+
+def _opt(query: Query) -> bytes:
+    """Our own OPT: for a server, our question's; for a client, the answer's."""
+    flag = _OPT_DO if query.edns is not None and query.edns.dnssec_ok else 0
+    return b"\0" + _RECORD.pack(TYPE_OPT, DNS_UDP_BYTES, flag, 0)
 
 
 def _question(query: Query) -> bytes:

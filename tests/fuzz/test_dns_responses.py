@@ -60,4 +60,8 @@ def test_mutated_and_truncated_answers(changes: list[tuple[int, int]], length: i
 def test_the_whole_answer_is_read() -> None:
     response = parse_response(ANSWER, ASKED)
     assert response is not None
-    assert (response.ttl, response.records, len(response.ttls)) == (30, 2, 3)
+    assert (response.ttl, response.records, len(response.ttls)) == (
+        5,
+        2,
+        3,
+    )  # an SOA beside an answer is unusual, and to be on the safe side counts

@@ -59,7 +59,7 @@ MUTANTS = (
         "if False else response",
         "tests/conformance/dns/test_forwarding.py",
     ),
-    Mutant("dns/forward.py", "await self._check(server)", "continue", "tests/conformance/dns/test_forwarding.py"),
+    Mutant("dns/forward.py", "self._checking.add(server)", "continue", "tests/conformance/dns/test_forwarding.py"),
     Mutant(
         "dns/forward.py", "least=DNS_STALE_TTL if stale else 0", "least=0", "tests/conformance/dns/test_forwarding.py"
     ),
@@ -86,4 +86,17 @@ MUTANTS = (
         "pass",
         "tests/unit/dns/test_resolver.py",
     ),
+    Mutant(
+        "dns/server.py",
+        "asyncio.get_running_loop().call_soon(give, encode(asked.query, SERVFAIL, recursion=True))",
+        "give(encode(asked.query, SERVFAIL))",
+        "tests/conformance/dns/test_forwarding.py",
+    ),
+    Mutant(
+        "dns/wire/response.py",
+        "elif kind == TYPE_SOA and",
+        "elif kind == TYPE_SOA and not answers and",
+        "tests/conformance/dns/test_forwarding.py",
+    ),
+    Mutant("dns/wire/response.py", "    if opt:", "    if False:", "tests/conformance/dns/test_forwarding.py"),
 )

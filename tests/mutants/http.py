@@ -119,4 +119,11 @@ MUTANTS = (
         "",
         "tests/conformance/proxy/test_http_auth.py",
     ),
+    # A kept connection goes with its client, also when that leaves during the lookup.
+    Mutant(
+        "proxy/upstreams.py",
+        "            if not right:\n                stream.close()\n",
+        "            pass\n",
+        "tests/conformance/proxy/test_leaving.py",
+    ),
 )

@@ -12,6 +12,7 @@ from typing import Self
 import pytest
 from dnslib import QTYPE, RCODE, RR, DNSRecord
 
+from dconnect.core.limits import DNS_FORWARDS_WAITING
 from dconnect.dns import DnsServer, Forwarder, Resolver, Server
 from dconnect.dns.wire.message import Query, parse_query
 from kit.dns import query, zone
@@ -314,7 +315,7 @@ async def serving(*servers: Server) -> AsyncIterator[tuple[Asking, Server, Resol
         where = Server(ip_address("127.0.0.1"), tcp.getsockname()[1])
         udp.bind(("127.0.0.1", where.port))
         async with Asking(*(servers or (where,))) as asking:
-            resolver = Resolver(forwards=True)
+            resolver = Resolver(forwards=lambda name: name != "forbidden.example")
             resolver.publish(zone(container("web", endpoint("n", "10.0.0.2"))))
             forward = asking.forwarder.answer
             ours = DnsServer(udp=[udp], tcp=[tcp], admits=lambda _: True, resolver=resolver, forward=forward)
@@ -348,6 +349,7 @@ def test_rfc1034_s4_3_1_other_domains_are_asked_elsewhere_and_ours_are_not(run: 
             assert (await by_udp(ours, query("no.docker"))).header.rcode == RCODE.NXDOMAIN
             assert values(await by_udp(ours, query("localhost"))) == ["127.0.0.1"]
             assert (await by_udp(ours, query("x.invalid"))).header.rcode == RCODE.NXDOMAIN
+            assert (await by_udp(ours, query("forbidden.example"))).header.rcode == RCODE.REFUSED
             assert asked(other) == ["www.example"]
             assert resolver.counters.forwarded == 1
 
@@ -388,5 +390,79 @@ def test_a_loop_is_found_told_once_and_ends_in_servfail(run: Run) -> None:
                 assert (await by_udp(ours, query(name))).header.rcode == RCODE.SERVFAIL
             assert len(asking.complaints) == 1
             assert str(ours) in asking.complaints[0]
+
+    run(main())
+
+
+def test_rfc2308_s2_2_behind_an_alias_too_the_soa_says_how_long(run: Run) -> None:
+    def replies(query: DNSRecord) -> Sequence[bytes]:
+        answer = query.reply()
+        answer.add_answer(*RR.fromZone("www.example. 86400 CNAME w.example."))
+        answer.add_auth(*RR.fromZone("example. 60 SOA ns.example. host.example. 1 2 3 4 5"))
+        return [bytes(answer.pack())]
+
+    async def main() -> None:
+        async with name_server(replies) as server, Asking(server.where) as ask:
+            for age, times in ((0, 1), (4, 1), (2, 2)):
+                ask.clock.now += age
+                assert [each.rtype for each in (await ask("www.example", "AAAA")).rr] == [QTYPE.CNAME]
+                assert asked(server) == ["www.example"] * times
+
+    run(main())
+
+
+def test_rfc6891_s6_1_1_a_servers_opt_goes_no_further(run: Run) -> None:
+    def replies(query: DNSRecord) -> Sequence[bytes]:
+        answer = query.reply()
+        answer.add_answer(*RR.fromZone("www.example. 60 A 192.0.2.1"))
+        return [
+            bytes(answer.pack())[:11]
+            + b"\1"
+            + bytes(answer.pack())[12:]
+            + bytes.fromhex("000029ffff00000000000400030000")
+        ]
+
+    async def main() -> None:
+        async with name_server(replies) as server, Asking(server.where) as ask:
+            message = query("www.example")
+            with_opt = message[:11] + b"\1" + message[12:] + bytes.fromhex("0000290200000000000000")
+            record = DNSRecord.parse(await ask.forwarder.answer(parse_query(with_opt), 512))
+            assert [(each.rtype, each.rclass, each.rdata) for each in record.ar] == [(QTYPE.OPT, 1232, [])]
+            assert values(record) == ["192.0.2.1"]
+
+    run(main())
+
+
+def test_a_full_queue_answers_servfail_however_much_is_pipelined(run: Run) -> None:
+    async def main() -> None:
+        async with name_server(WEB) as other, serving(other.where) as (_, ours, _resolver):
+            other.release.clear()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as crowd:
+                crowd.connect((str(ours.address), ours.port))
+                for _ in range(DNS_FORWARDS_WAITING):
+                    crowd.send(query("www.example"))
+                    await asyncio.sleep(0)
+                reader, writer = await asyncio.open_connection(str(ours.address), ours.port)
+                writer.write(framed(query("long.example")) * 2000)
+                writer.write_eof()
+                codes = {(await read(reader)).header.rcode for _ in range(2000)}
+                assert codes == {RCODE.SERVFAIL}
+                writer.close()
+            other.release.set()
+
+    run(main())
+
+
+def test_two_silent_servers_leave_time_for_the_third(run: Run) -> None:
+    async def main() -> None:
+        async with name_server(WEB) as one, name_server(WEB) as two, name_server(WEB) as good:
+            one.release.clear()
+            two.release.clear()
+            async with Asking(one.where, two.where, good.where) as ask:
+                assert values(await ask("www.example")) == ["192.0.2.1"]
+                assert values(await ask("long.example")) == ["192.0.2.2"]
+                assert asked(one) == ["www.example"]  # the good one is preferred from then on
+            one.release.set()
+            two.release.set()
 
     run(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from dnslib import QTYPE, RCODE, DNSRecord
 
+from dconnect.core.limits import DNS_SERVICES
 from kit.dns import asked, query, respond, serving, zone
 from kit.inventories import container, endpoint
 
@@ -105,3 +106,13 @@ def test_rfc1035_s3_3_a_string_has_at_most_255_octets() -> None:
     resolver = serving(container("web", endpoint("n", "10.0.0.2"), image="i" * 300))
     [record] = asked(resolver, query("web.docker", "TXT")).rr
     assert [len(each) for each in record.rdata.data] == [13, 255]
+
+
+def test_a_name_has_a_bounded_number_of_services() -> None:
+    wide = [
+        container(f"w{n}", endpoint("n", f"10.0.1.{n}"), service=f"{n}.wide.shop", ports=("1-99999/tcp",))
+        for n in (1, 2)
+    ]
+    record = asked(serving(*wide), query("_tcp.wide.shop.docker", "SRV"), stream=True)
+    assert len(record.rr) == DNS_SERVICES
+    assert asked(serving(*wide), query("_99999._tcp.wide.shop.docker", "SRV")).header.rcode == RCODE.NXDOMAIN

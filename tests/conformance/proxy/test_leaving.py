@@ -150,3 +150,50 @@ def test_the_end_of_the_agent_during_a_dial_is_no_clients_leaving(
         exactly(client, 2)
         assert was_reset(client)
     assert [each.outcome for each in door.recorder.sessions] == ["shutdown"]
+
+
+class Elsewhere:
+    """A name server outside Docker that answers so often, and then is silent until it is let go."""
+
+    def __init__(self, answers: int) -> None:
+        self.left = answers
+        self.let_go = threading.Event()
+
+    def __call__(self, _host: str) -> Iterable[str]:
+        self.left -= 1
+        if self.left < 0:
+            self.let_go.wait(2 * SOON)
+        return (WEB,)
+
+    def names(self) -> Names:
+        zone = build(Inventory(), ("docker",), [])
+        return Names(lambda: zone, "allow", self, seconds=2 * SOON)
+
+
+def test_a_reset_during_the_lookup_for_a_kept_connection_closes_that_too(tmp_path: Path) -> None:
+    elsewhere = Elsewhere(answers=1)
+    with DoorThread(tmp_path, resolve=elsewhere.names()) as door:
+        server, client = door.server(), door.client()
+        client.sendall(_get(b"far.example", server.port))
+        upstream = server.accept()
+        assert head(upstream)
+        upstream.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        assert head(client).startswith(b"HTTP/1.1 204")
+        client.sendall(_get(b"far.example", server.port))
+        _until(door, lambda: elsewhere.left < 0)
+        reset(client)
+        _until(door, lambda: not door.recorder.open)
+        assert not upstream.recv(1), "the server's connection is left open"
+        elsewhere.let_go.set()
+
+
+def test_a_reset_during_a_lookup_that_was_asked_for_is_recorded(tmp_path: Path) -> None:
+    elsewhere = Elsewhere(answers=0)
+    with DoorThread(tmp_path, resolve=elsewhere.names()) as door:
+        client = door.client()
+        client.sendall(b"\x05\x01\x00\x05\xf0\x00\x03\x0bfar.example\x00\x00")
+        _until(door, lambda: elsewhere.left < 0)
+        reset(client)
+        _until(door, lambda: not door.recorder.open)
+        elsewhere.let_go.set()
+    assert [(each.outcome, each.target) for each in door.recorder.sessions] == [("gone", "far.example")]

@@ -23,7 +23,9 @@ console.log(JSON.stringify(hosts.map(host => context.FindProxyForURL(`http://${h
 def test_containers_go_to_the_front_door_and_all_else_does_not(bed: Bed, scene: Scene, agent: Dconnect) -> None:
     text = bed.host.run(["curl", "-sSi", f"http://{agent.proxy}/proxy.pac"], check=True).stdout
     head, _, body = text.partition("\n\n")
-    assert "Content-Type: application/x-ns-proxy-autoconfig" in head.splitlines()
+    fields = head.splitlines()
+    assert "Content-Type: application/x-ns-proxy-autoconfig" in fields
+    assert "X-Content-Type-Options: nosniff" in fields, "any site could load it as a script"
     six = bed.address_of(scene.six, version=6)
     inside = [
         *("web", "web.docker", "DB.shop.Docker.", "any.docker.test", bed.address_of(scene.vault)),

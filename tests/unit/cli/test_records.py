@@ -18,6 +18,7 @@ class OfZone:
     """A ``Source`` over a zone."""
 
     suffixes: tuple[str, ...] = ("docker", "docker.test")
+    pause = 1.0
 
     async def one(self, name: str) -> tuple[int, dict[str, Any]]:
         return listing.one(zone(WEB), name, "")

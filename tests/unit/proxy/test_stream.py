@@ -15,8 +15,9 @@ import pytest
 
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import BODY_BUFFER_BYTES
+from dconnect.proxy.fiber import Gone
 from dconnect.proxy.poller import Channel, Poller, connect
-from dconnect.proxy.stream import Gone, Stream
+from dconnect.proxy.stream import Stream
 from dconnect.proxy.wire.socks5 import parse_greeting
 
 Scene = Callable[[Poller, Channel, socket.socket], Awaitable[None]]
