@@ -10,6 +10,7 @@ from typing import Any
 
 from bed.namespace import BedError, Namespace, check_output
 from bed.session import Bed
+from bed.waiting import wait_for
 
 PROGRAM = Path(sys.executable).with_name("dconnect")
 PROXY_PORT = 1080
@@ -59,6 +60,18 @@ class Dconnect:
         words = ["docker", "logs", "dconnect"]
         result = subprocess.run(words, env=self._bed.environment, capture_output=True, text=True, check=True)
         return [json.loads(line) for line in (result.stdout + result.stderr).splitlines() if line.startswith("{")]
+
+    def wait_session(self, target: str, peer: str = "") -> dict[str, Any]:
+        """The newest line about a target, from that client; lines are written a moment late, in batches.
+
+        Raises: AssertionError when there is none in time.
+        """
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.sessions(target) if line["peer"].startswith(peer)]
+
+        wait_for(f"a line about {target}", lambda: bool(found()), 5)
+        return found()[-1]
 
     def sessions(self, target: str) -> list[dict[str, Any]]:
         """The log's lines about sessions with a target, ``host:port``."""

@@ -126,7 +126,7 @@ def test_a_refusal_says_why(bed: Bed, client: Client, agent: Dconnect) -> None:
         reply.text
         == "169.254.169.254:80 is not allowed: link-local addresses (cloud metadata among them) are refused.\n"
     )
-    assert [line["outcome"] for line in agent.sessions("169.254.169.254:80")][-1] == "policy"
+    assert agent.wait_session("169.254.169.254:80")["outcome"] == "policy"
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_an_open_connection_is_shown_while_it_is_open(agent: Dconnect, scene: Sc
     assert " open" in next(line for line in agent("status").splitlines() if line.startswith("connections"))
     relay.close()
     wait_for("it is gone", lambda: not connections(client, "plain:7"), 5)
-    line = next(each for each in agent.sessions("plain:7") if each["peer"] == f"{host}:{port}")
+    line = agent.wait_session("plain:7", f"{host}:{port}")
     assert (line["outcome"], line["bytes_up"], line["bytes_down"]) == ("ok", 10, 10)
     assert 0 < line["connect_seconds"] <= line["seconds"]
 

@@ -30,7 +30,7 @@ def test_socks4_reaches_an_address_and_4a_a_name(bed: Bed, scene: Scene, agent: 
 def test_socks4_leads_to_nothing_of_the_engine_s_own_and_says_why_in_the_log(bed: Bed, agent: Dconnect) -> None:
     result = bed.host.run(["curl", "-sS", "--socks4", agent.proxy, "http://172.17.0.1:81/"])
     assert (result.returncode, "91" in result.stderr) == (97, True), result.stderr
-    (session,) = agent.sessions("172.17.0.1:81")
+    session = agent.wait_session("172.17.0.1:81")
     assert (session["front"], session["outcome"]) == ("socks4", "policy")
 
 
