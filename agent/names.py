@@ -101,8 +101,12 @@ class Names:
             raise DialError(Failure.NAME_UNKNOWN, f"No container has the address {address}.")
         return name
 
+    def may_leave(self, host: str) -> bool:
+        """Whether a name outside Docker may be asked elsewhere at all."""
+        return self._egress != "deny" or self._rules.may_open(host)
+
     async def _elsewhere(self, host: str) -> Sequence[IPAddress]:
-        if self._egress == "deny" and not self._rules.may_open(host):
+        if not self.may_leave(host):
             raise DialError(Failure.POLICY, f"{host} is no container, and other destinations are off (--egress deny).")
         try:
             with UnlessCut():

@@ -77,11 +77,11 @@ class Worker:
         self._poller = Poller()
         self._resolver = Resolver(forwards=self._may_ask if self._config.dns_forward else None)
         self._forwarder = Forwarder(upstream.servers(self._config), socket.gethostname(), log.warning)
-        names = Names(lambda: self._zone, self._config.egress, rules=self._rules)
+        self._names = Names(lambda: self._zone, self._config.egress, rules=self._rules)
         judge = Judge(self._judgement, self._sockets.is_local)
         dial = Dial(
             poller=self._poller,
-            resolve=names,
+            resolve=self._names,
             sockets=self._sockets,
             judge=judge,
             own_service=lent.api_path,
@@ -98,7 +98,7 @@ class Worker:
             admits=self.admits,
             hosts=own_hosts(self._config.bind, self._config.suffixes),
             max_clients=_max_clients(),
-            lookup=Lookup(resolve=names, reverse=names.name_of, judge=judge),
+            lookup=Lookup(resolve=self._names, reverse=self._names.name_of, judge=judge),
             accepts=_accepts(self._config.auth),
         )
         self._reception = Reception(lent.handover_path, self._door.adopt)
@@ -148,7 +148,7 @@ class Worker:
         """Whether another domain's name may be asked elsewhere: the rules for dialing hold for looking up too."""
         if self._policy is None or self._policy.name_objection(name):
             return False
-        return self._config.egress != "deny" or self._rules.may_open(name)
+        return self._names.may_leave(name)
 
     def _judgement(self) -> Policy:
         """The policy in force; before the first inventory nothing is known to be harmless.

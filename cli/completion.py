@@ -13,7 +13,7 @@ _SECONDS = 1.0
 
 
 def names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of running containers that begin so; each container by its best name, without suffix."""
+    """Names of running containers that begin so, the best of each without suffix too."""
     try:
         return asyncio.run(asyncio.wait_for(_names(ctx, incomplete), _SECONDS))
     except Exception:  # noqa: BLE001 - there is nobody to tell

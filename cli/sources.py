@@ -14,7 +14,7 @@ from dconnect.core.config import DEFAULT_SUFFIXES, AgentConfig
 from dconnect.core.errors import DconnectError, NotRunning
 from dconnect.core.inventory import Inventory
 from dconnect.dns import Resolver, Zone, build
-from dconnect.dns.wire.stream import frame
+from dconnect.dns.forward import ask_stream
 
 _AT_ONCE = 16
 """Containers inspected at the same time, when there is no agent that has done it."""
@@ -75,15 +75,10 @@ class _OfAgent:
     async def ask(self, query: bytes) -> bytes:
         """Over TCP, where no answer is cut."""
         where = f"{self._config.reach}:{self._config.dns_port}"
+        host = self._config.reach.strip("[]")
         try:
-            async with asyncio.timeout(client.DEADLINE_S):
-                reader, writer = await asyncio.open_connection(self._config.reach.strip("[]"), self._config.dns_port)
-                try:
-                    writer.write(frame(query))
-                    return await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
-                finally:
-                    writer.close()
-        except (OSError, EOFError) as error:  # a TimeoutError is an OSError
+            return await ask_stream(host, self._config.dns_port, query, client.DEADLINE_S)
+        except OSError as error:  # a TimeoutError is one
             raise DconnectError(f"The agent's name server does not answer at {where}; see `dconnect logs`.") from error
 
 

@@ -221,17 +221,24 @@ async def _exchange(server: Server, query: Query) -> Response:
     return await _exchange_stream(server, asked) if response.truncated else response
 
 
-async def _exchange_stream(server: Server, asked: bytes) -> Response:
-    async with asyncio.timeout(DNS_SERVER_SECONDS):
-        reader, writer = await asyncio.open_connection(str(server.address), server.port)
+async def ask_stream(host: str, port: int, message: bytes, seconds: float) -> bytes:
+    """What a server answers to one message over TCP (RFC 7766), within so many seconds.
+
+    Raises: OSError, TimeoutError among them.
+    """
+    async with asyncio.timeout(seconds):
+        reader, writer = await asyncio.open_connection(host, port)
         try:
-            writer.write(frame(asked))
-            length = int.from_bytes(await reader.readexactly(2), "big")
-            response = parse_response(await reader.readexactly(length), asked)
+            writer.write(frame(message))
+            return await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
         except asyncio.IncompleteReadError:
             raise ConnectionResetError from None
         finally:
             writer.close()
+
+
+async def _exchange_stream(server: Server, asked: bytes) -> Response:
+    response = parse_response(await ask_stream(str(server.address), server.port, asked, DNS_SERVER_SECONDS), asked)
     if response is None:
         raise MalformedMessage("The server answered another question.")
     return response

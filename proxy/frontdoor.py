@@ -232,16 +232,20 @@ class FrontDoor:
         moved = [relay.moved for relay in self._relays]
         return up + sum(up for up, _ in moved), down + sum(down for _, down in moved)
 
+    def _leave(self, client: Stream) -> None:
+        """A client's coroutine has ended; unless a relay or an association has it now, it goes."""
+        self._guests.pop(client, None)
+        if not client.relayed:
+            client.close()
+            self._gone()
+
     async def _go_on(self, client: Stream, session: Session) -> None:
         try:
             await associate(self, client, session)
             if not client.relayed:
                 self.ended(session)
         finally:
-            self._guests.pop(client, None)
-            if not client.relayed:
-                client.close()
-                self._gone()
+            self._leave(client)
 
     async def _serve(self, client: Stream, session: Session) -> None:
         client.peer = session.peer
@@ -272,10 +276,7 @@ class FrontDoor:
                 self.ended(session)  # HTTP's was told where its requests are
             raise
         finally:
-            self._guests.pop(client, None)
-            if not client.relayed:
-                client.close()
-                self._gone()
+            self._leave(client)
 
     async def _speak(self, client: Stream, session: Session) -> None:
         match sniff(client.buffer[0]):

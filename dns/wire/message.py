@@ -28,21 +28,21 @@ TYPE_A, TYPE_NS, TYPE_SOA, TYPE_PTR, TYPE_TXT, TYPE_AAAA, TYPE_SRV, TYPE_OPT = 1
 TYPE_IXFR, TYPE_AXFR, TYPE_ANY = 251, 252, 255
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
 
-_QR, _AA, _TC, RD, _RA = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
+QR, AA, _TC, RD, RA = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
 _OPCODE = 0x7800
-_AD, _CD = 0x0020, 0x0010
-_REPEATED = RD | _AD | _CD
+AD, CD = 0x0020, 0x0010
+_REPEATED = RD | AD | CD
 """Header bits that ordinary clients set."""
-_DO = 0x8000
+DO = 0x8000
 _SOA_TIMES = (1, 3600, 600, 86400, TTL)
 """Serial, refresh, retry, expire, minimum. Nobody transfers this zone; the minimum is the negative TTL."""
 
 _STRING_BYTES = 255
 """Of one string in TXT (RFC 1035 §3.3)."""
 
-_HEADER = struct.Struct(">HHHHHH")
-_TYPE_CLASS = struct.Struct(">HH")
-_RECORD = struct.Struct(">HHIH")
+HEADER = struct.Struct(">HHHHHH")
+TYPE_CLASS = struct.Struct(">HH")
+RECORD = struct.Struct(">HHIH")
 
 
 class Service(NamedTuple):
@@ -132,24 +132,24 @@ def parse_query(data: bytes) -> Query:
     Raises: MalformedMessage: not exactly one question (RFC 9619), a name beyond 255 octets or with a label type
             other than 00, a record or option that overruns, OPT twice or not at the root, trailing bytes.
     """
-    ident, flags, questions, answers, authorities, additionals = _HEADER.unpack_from(data)
+    ident, flags, questions, answers, authorities, additionals = HEADER.unpack_from(data)
     if questions != 1:
         raise MalformedMessage(f"A query with {questions} questions.")
     labels, offset = _question_name(data)
     try:
-        qtype, qclass = _TYPE_CLASS.unpack_from(data, offset)
+        qtype, qclass = TYPE_CLASS.unpack_from(data, offset)
         offset += 4
         edns = None
         for _ in range(answers + authorities + additionals):
             root = data[offset] == 0
             offset = skip_name(data, offset)
-            kind, size, ttl, length = _RECORD.unpack_from(data, offset)
+            kind, size, ttl, length = RECORD.unpack_from(data, offset)
             offset += 10 + length
             if kind == TYPE_OPT:
                 if edns is not None or not root:
                     raise MalformedMessage("OPT stands once, at the root (RFC 6891 §6.1).")
                 _check_options(data[offset - length : offset], length)
-                edns = Edns((ttl >> 16) & 0xFF, max(512, size), bool(ttl & _DO), length > 0)
+                edns = Edns((ttl >> 16) & 0xFF, max(512, size), bool(ttl & DO), length > 0)
     except (IndexError, struct.error):
         raise MalformedMessage("The message ends early.") from None
     if offset != len(data):
@@ -194,7 +194,7 @@ def _check_options(options: bytes, length: int) -> None:
         raise MalformedMessage("The OPT record ends early.")
     offset = 0
     while offset < length:
-        _, size = _TYPE_CLASS.unpack_from(options, offset)
+        _, size = TYPE_CLASS.unpack_from(options, offset)
         offset += 4 + size
     if offset != length:
         raise MalformedMessage("An EDNS option overruns its record.")
@@ -203,7 +203,7 @@ def _check_options(options: bytes, length: int) -> None:
 def encode_header(data: bytes, rcode: int) -> bytes:
     """A bare header in reply to a message of at least 12 bytes that could not be read: ID, opcode and RD copied."""
     ident, flags = struct.unpack_from(">HH", data)
-    return _HEADER.pack(ident, _QR | (flags & (_OPCODE | RD)) | rcode, 0, 0, 0, 0)
+    return HEADER.pack(ident, QR | (flags & (_OPCODE | RD)) | rcode, 0, 0, 0, 0)
 
 
 def encode(
@@ -227,9 +227,9 @@ def encode(
         recursion: we ask others for whoever wants it (RA).
         truncated: leave the answers out and say so (TC), so that the client comes by TCP.
     """
-    flags = _QR | (query.flags & RD) | (_TC if truncated else 0) | (_RA if recursion else 0) | (rcode & 15)
+    flags = QR | (query.flags & RD) | (_TC if truncated else 0) | (RA if recursion else 0) | (rcode & 15)
     if apex is not None:
-        flags |= _AA
+        flags |= AA
     message = DNSRecord(DNSHeader(query.id, flags))
     owner = DNSLabel(query.labels)
     message.questions.append(DNSQuestion(owner, query.qtype, query.qclass))

@@ -9,9 +9,18 @@ from dataclasses import dataclass
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import DNS_UDP_BYTES
 from dconnect.dns.wire.message import (
+    AA,
+    AD,
+    CD,
+    DO,
+    HEADER,
     HEADER_BYTES,
     NOERROR,
     NXDOMAIN,
+    RA,
+    RD,
+    RECORD,
+    TYPE_CLASS,
     TYPE_OPT,
     TYPE_SOA,
     Query,
@@ -20,12 +29,7 @@ from dconnect.dns.wire.message import (
     skip_name,
 )
 
-_HEADER = struct.Struct(">HHHHHH")
-_QUESTION = struct.Struct(">HH")
-_RECORD = struct.Struct(">HHIH")
 _TTL = struct.Struct(">I")
-_QR, _AA, _RD, _RA, _AD, _CD = 0x8000, 0x0400, 0x0100, 0x0080, 0x0020, 0x0010
-_OPT_DO = 0x8000
 _TTL_AT = 4
 """Bytes from a record's TYPE to its TTL."""
 
@@ -52,8 +56,8 @@ class Response:
 
 def encode_question(query: Query, ident: int) -> bytes:
     """The same question of our own: with RD, and with OPT if the client's has it, without its options."""
-    flags = _RD | (query.flags & (_AD | _CD))
-    message = _HEADER.pack(ident, flags, 1, 0, 0, 0 if query.edns is None else 1)
+    flags = RD | (query.flags & (AD | CD))
+    message = HEADER.pack(ident, flags, 1, 0, 0, 0 if query.edns is None else 1)
     return message + _question(query) + (_opt(query) if query.edns is not None else b"")
 
 
@@ -67,7 +71,7 @@ def parse_response(data: bytes, asked: bytes) -> Response | None:
         return None
     if data[HEADER_BYTES:end] != asked[HEADER_BYTES:end]:
         return None
-    _, flags, _, answers, authorities, additionals = _HEADER.unpack_from(data)
+    _, flags, _, answers, authorities, additionals = HEADER.unpack_from(data)
     opt = 0
     """Where OPT stands, if it is the last record; elsewhere nobody writes it, and it could not be cut out."""
     keep: list[int] = []
@@ -95,8 +99,8 @@ def _records(data: bytes, offset: int, count: int) -> Iterator[tuple[int, int, i
     """Of each record the offset of its TYPE, the type, the TTL, and of SOA the minimum."""
     for _ in range(count):
         at = skip_name(data, offset)
-        kind, _, ttl, length = _RECORD.unpack_from(data, at)
-        offset = at + _RECORD.size + length
+        kind, _, ttl, length = RECORD.unpack_from(data, at)
+        offset = at + RECORD.size + length
         if offset > len(data):
             raise MalformedMessage("A record overruns its message.")
         minimum = 0
@@ -116,7 +120,7 @@ def encode_for(query: Query, response: Response, *, age: int, least: int = 0) ->
     """
     data = bytearray(response.data)
     (flags,) = struct.unpack_from(">H", data, 2)
-    flags = (flags & ~(_AA | _RD)) | _RA | (query.flags & _RD)
+    flags = (flags & ~(AA | RD)) | RA | (query.flags & RD)
     struct.pack_into(">HH", data, 0, query.id, flags)
     question = _question(query)
     data[HEADER_BYTES : HEADER_BYTES + len(question)] = question
@@ -132,10 +136,10 @@ def encode_for(query: Query, response: Response, *, age: int, least: int = 0) ->
 
 def _opt(query: Query) -> bytes:
     """Our own OPT: for a server, our question's; for a client, the answer's."""
-    flag = _OPT_DO if query.edns is not None and query.edns.dnssec_ok else 0
-    return b"\0" + _RECORD.pack(TYPE_OPT, DNS_UDP_BYTES, flag, 0)
+    flag = DO if query.edns is not None and query.edns.dnssec_ok else 0
+    return b"\0" + RECORD.pack(TYPE_OPT, DNS_UDP_BYTES, flag, 0)
 
 
 def _question(query: Query) -> bytes:
     labels = b"".join(bytes((len(label),)) + label for label in query.labels)
-    return labels + b"\0" + _QUESTION.pack(query.qtype, query.qclass)
+    return labels + b"\0" + TYPE_CLASS.pack(query.qtype, query.qclass)

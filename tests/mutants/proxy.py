@@ -140,8 +140,8 @@ MUTANTS = (
     ),
     Mutant(
         "proxy/frontdoor.py",
-        "                client.close()\n                self._gone()\n\n    async def _speak",
-        "                self._gone()\n\n    async def _speak",
+        "            client.close()\n            self._gone()\n",
+        "            self._gone()\n",
         "tests/conformance/proxy/test_frontdoor.py",
     ),
     # A relay ends when both directions have ended, and carries each end on.
