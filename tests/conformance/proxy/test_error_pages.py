@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -50,9 +51,15 @@ def _tags(body: str) -> set[str]:
     return _Tags(body).found
 
 
-def _free_port() -> int:
-    with socket.create_server((WEB, 0)) as probe:
-        return int(probe.getsockname()[1])
+def _refusing() -> Iterator[int]:
+    """A port that refuses: bound without listening, so that no server of the test's is given it."""
+    with socket.socket() as held:
+        held.bind((WEB, 0))
+        yield held.getsockname()[1]
+
+
+refused = pytest.fixture(_refusing, name="refused")
+exposed = pytest.fixture(_refusing, name="exposed")
 
 
 def test_a_browser_gets_a_page_that_nothing_can_be_smuggled_into(door: DoorThread) -> None:
@@ -130,8 +137,9 @@ def test_every_failure_has_a_page_with_its_sentence(tmp_path: Path, failure: Fai
 # -- what to do next ----------------------------------------------------------------------------
 
 
-def test_a_refused_port_tells_which_ports_listen_and_which_are_only_exposed(tmp_path: Path) -> None:
-    refused, exposed = _free_port(), _free_port()
+def test_a_refused_port_tells_which_ports_listen_and_which_are_only_exposed(
+    tmp_path: Path, refused: int, exposed: int
+) -> None:
     describe = FakeDescribe({})
     with DoorThread(tmp_path, describe=describe) as door:
         servers = [door.server(), door.server()]
@@ -150,8 +158,7 @@ def test_a_refused_port_tells_which_ports_listen_and_which_are_only_exposed(tmp_
     assert fields["content-length"] == str(len(body.encode()))
 
 
-def test_a_container_that_listens_nowhere_is_told_the_usual_cause(tmp_path: Path) -> None:
-    refused = _free_port()
+def test_a_container_that_listens_nowhere_is_told_the_usual_cause(tmp_path: Path, refused: int) -> None:
     with DoorThread(tmp_path, describe=FakeDescribe({WEB: Known("w", (refused,))})) as door:
         body = _parts(_ask(door, b"GET http://web:%d/" % refused))[1]
     assert "docker logs w" in body
@@ -159,8 +166,7 @@ def test_a_container_that_listens_nowhere_is_told_the_usual_cause(tmp_path: Path
     assert "listens on <" not in body
 
 
-def test_no_port_is_tried_for_a_program(tmp_path: Path) -> None:
-    refused = _free_port()
+def test_no_port_is_tried_for_a_program(tmp_path: Path, refused: int) -> None:
     describe = FakeDescribe({})
     with DoorThread(tmp_path, describe=describe) as door:
         server = door.server()
@@ -171,8 +177,7 @@ def test_no_port_is_tried_for_a_program(tmp_path: Path) -> None:
             server.accept()
 
 
-def test_ports_beyond_the_bound_are_not_tried(tmp_path: Path) -> None:
-    refused = _free_port()
+def test_ports_beyond_the_bound_are_not_tried(tmp_path: Path, refused: int) -> None:
     describe = FakeDescribe({})
     with DoorThread(tmp_path, describe=describe) as door:
         servers = [door.server() for _ in range(PAGE_PORTS + 2)]
@@ -185,8 +190,7 @@ def test_ports_beyond_the_bound_are_not_tried(tmp_path: Path) -> None:
                 server.accept()
 
 
-def test_a_port_that_is_silent_costs_a_bounded_time(tmp_path: Path) -> None:
-    refused = _free_port()
+def test_a_port_that_is_silent_costs_a_bounded_time(tmp_path: Path, refused: int) -> None:
     describe = FakeDescribe({})
     with DoorThread(tmp_path, describe=describe) as door:
         full = door.server()
