@@ -1,0 +1,56 @@
+"""``dconnect dns``: names looked up, and this host's own resolver pointed at our names."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from dconnect.agent.docker.engine import Engine
+from dconnect.cli import completion, engines, names
+from dconnect.cli.running import Context, Host, Json, with_engine
+
+_DEFAULT = "lookup"
+
+
+class _LookupUnlessTold(TyperGroup):
+    """A group whose first word may be left out when it is ``lookup``."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own click
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_LookupUnlessTold,
+    rich_markup_mode=None,
+    help="Look names up (`dconnect dns web` means `dconnect dns lookup web`), or have this host's resolver know them.",
+    short_help="Look names up, or list every name; install them on this host.",
+)
+
+
+@app.command(_DEFAULT)
+def lookup_command(
+    ctx: typer.Context,
+    *,
+    name: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Names or addresses to look up.", autocompletion=completion.names),
+    ] = None,
+    kind: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="DNS records: A, SRV, TXT, PTR …")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the table anew when it changes.")] = False,
+    json_: Json = False,
+    context: Context = None,
+    host: Host = None,
+) -> None:
+    """Look names up, or list every name; without an agent too.
+
+    The word `lookup` is needed for a container that is called like a command: `dconnect dns lookup status`.
+    """
+
+    async def work(engine: Engine, _: engines.Choice) -> None:
+        await names.dns(engine, name or [], kind=kind, as_json=json_, watch=watch)
+
+    with_engine(ctx, context, host, work, undone=None if watch else "")
