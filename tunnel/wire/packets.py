@@ -44,9 +44,7 @@ class Part(NamedTuple):
     more: bool
     """Whether others come behind it."""
     header: int
-    """Bytes before the payload that the whole packet has as well: up to an IPv6 Fragment header."""
-    named_at: int
-    """Where in them stands the protocol of what follows."""
+    """Bytes that stand before the whole packet's payload as well: up to an IPv6 Fragment header."""
 
 
 class Packet(NamedTuple):
@@ -57,6 +55,8 @@ class Packet(NamedTuple):
     destination: bytes
     protocol: int
     """Of the payload; for IPv6 of what follows the extension headers, or of a fragment's part."""
+    named_at: int
+    """Where in the packet the protocol is named; of a fragment, where it will be."""
     payload: memoryview
     """Not copied."""
     part: Part | None
@@ -143,8 +143,8 @@ def _parse4(raw: memoryview) -> Packet:
     if fragment & 0x3FFF:
         more, offset = bool(fragment & 0x2000), (fragment & 0x1FFF) * 8
         _check_part(offset, len(payload), more=more)
-        part = Part(identification, offset, more, header, 9)
-    return Packet(4, source, destination, protocol, payload, part, raw)
+        part = Part(identification, offset, more, header)
+    return Packet(4, source, destination, protocol, 9, payload, part, raw)
 
 
 def _check_options4(options: memoryview) -> None:
@@ -181,13 +181,13 @@ def _parse6(raw: memoryview) -> Packet:
     at, named_at = 40, 6
     for _ in range(IPV6_EXTENSION_HEADERS + 1):
         if kind not in {HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, DESTINATION_OPTIONS}:
-            return Packet(6, source, destination, kind, raw[at:], None, raw)
+            return Packet(6, source, destination, kind, named_at, raw[at:], None, raw)
         if at + 8 > size:
             raise MalformedMessage("The IPv6 packet ends within an extension header.")
         if kind == FRAGMENT_HEADER:
-            part = _part6(raw, at, named_at)
+            part = _part6(raw, at)
             if part.offset or part.more:
-                return Packet(6, source, destination, raw[at], raw[at + 8 :], part, raw)
+                return Packet(6, source, destination, raw[at], named_at, raw[at + 8 :], part, raw)
             end = at + 8
         else:
             end = at + 8 + 8 * raw[at + 1]
@@ -198,12 +198,12 @@ def _parse6(raw: memoryview) -> Packet:
     raise MalformedMessage(f"The IPv6 packet has more than {IPV6_EXTENSION_HEADERS} extension headers.")
 
 
-def _part6(raw: memoryview, at: int, named_at: int) -> Part:
+def _part6(raw: memoryview, at: int) -> Part:
     """NEXT HEADER u8 | zero u8 | OFFSET u13, zero u2, MORE u1 | IDENTIFICATION u32 (RFC 8200 §4.5)."""
     word = raw[at + 2] << 8 | raw[at + 3]
     offset, more = word & 0xFFF8, bool(word & 1)
     _check_part(offset, len(raw) - at - 8, more=more)
-    return Part(int.from_bytes(raw[at + 4 : at + 8]), offset, more, at, named_at)
+    return Part(int.from_bytes(raw[at + 4 : at + 8]), offset, more, at)
 
 
 def _check_part(offset: int, length: int, *, more: bool) -> None:
