@@ -123,7 +123,7 @@ def test_rfc792_rfc4443_s4_echoes_are_read_and_written(
     packet: bytes, source: bytes, destination: bytes, is_request: bool
 ) -> None:
     found = icmp.parse_echo(parse(packet))
-    assert found == (is_request, 7, 9, b"abcdefgh")
+    assert found == icmp.Echo(is_request, 7, 9, memoryview(b"abcdefgh"))
     assert found is not None
     assert icmp.echo_packet(source, destination, found) == packet
 
