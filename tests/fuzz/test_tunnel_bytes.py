@@ -49,8 +49,7 @@ def _read(packet: Packet) -> None:
     try:
         if packet.part is None and packet.protocol == TCP:
             segment = tcp.parse(packet)
-            answer = tcp.reset(packet, segment)
-            assert (answer is None) == bool(segment.flags & tcp.RST)
+            assert tcp.reset(packet, segment) is None or not segment.flags & tcp.RST
         elif packet.part is None and packet.protocol == UDP:
             assert len(udp.parse(packet).payload) <= len(packet.payload) - 8
         elif packet.part is None and packet.protocol in {ICMP, ICMP6}:

@@ -32,6 +32,7 @@ MUTANTS = (
         "segment.sequence + segment.length",
         TRANSPORTS,
     ),
+    Mutant("tunnel/wire/packets.py", "source[0] < 224 and destination[0] < 224", "source[0] < 224", TRANSPORTS),
     Mutant("tunnel/wire/udp.py", " or 0xFFFF", "", TRANSPORTS),
     Mutant("tunnel/wire/icmp.py", "kind < 128 or kind == _REDIRECT6", "kind < 128", TRANSPORTS),
     Mutant("tunnel/wire/icmp.py", "if part is not None and part.offset:", "if False:", TRANSPORTS),

@@ -123,6 +123,23 @@ def test_a_datagram_is_answered(namespace: Namespace, device: LinuxDevice, there
         assert client.recv(65_535) == sent[::-1]
 
 
+def test_a_datagram_larger_than_the_largest_packet_crosses_in_fragments(
+    namespace: Namespace, device: LinuxDevice
+) -> None:
+    table = Reassembly()
+
+    def echo(packet: memoryview) -> Sequence[bytes]:
+        whole = table.add(parse(packet), 0.0) if flow(packet)[0] == FRAGMENT else None
+        return () if whole is None else split(_echo(memoryview(whole))[0], device.mtu, 1)
+
+    sent = os.urandom(65_527)
+    with answered(device, echo), namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        client.connect((THERE[1], 53))
+        client.send(sent)
+        assert client.recv(65_535) == sent[::-1]
+
+
 @pytest.mark.parametrize("there", THERE)
 def test_a_datagram_is_refused_by_our_icmp(namespace: Namespace, device: LinuxDevice, there: str) -> None:
     def refuse(packet: memoryview) -> Sequence[bytes]:

@@ -230,34 +230,34 @@ def test_rfc4443_s2_4_e_1_and_2_an_icmpv6_error_or_redirect_is_not_answered() ->
     assert icmp.unreachable(parse(gold.PING6), icmp.HOST) is not None
 
 
-@pytest.mark.parametrize(
-    ("source", "destination"),
-    [
-        (A4, bytes((255, 255, 255, 255))),
-        (A4, bytes((224, 0, 0, 251))),
-        (bytes(4), B4),
-        (bytes((0, 0, 0, 9)), B4),
-        (bytes((127, 0, 0, 1)), B4),
-        (bytes((224, 0, 0, 1)), B4),
-        (bytes((240, 0, 0, 1)), B4),
-        (bytes((255, 255, 255, 255)), B4),
-    ],
-    ids=named,
-)
-def test_rfc1122_s3_2_2_a_broadcast_or_a_source_that_is_no_single_host_is_not_answered(
+NOT_BETWEEN_HOSTS = [
+    (A4, bytes((255, 255, 255, 255))),
+    (A4, bytes((224, 0, 0, 251))),
+    (bytes(4), B4),
+    (bytes((0, 0, 0, 9)), B4),
+    (bytes((127, 0, 0, 1)), B4),
+    (bytes((224, 0, 0, 1)), B4),
+    (bytes((240, 0, 0, 1)), B4),
+    (bytes((255, 255, 255, 255)), B4),
+    (A6, b"\xff\x02" + bytes(13) + b"\xfb"),
+    (bytes(16), B6),
+    (b"\xff\x02" + bytes(13) + b"\x01", B6),
+]
+
+
+@pytest.mark.parametrize(("source", "destination"), NOT_BETWEEN_HOSTS, ids=named)
+def test_rfc1122_s3_2_2_rfc4443_s2_4_e_what_is_not_between_two_hosts_is_not_answered(
     source: bytes, destination: bytes
 ) -> None:
     assert icmp.unreachable(parse(udp.packet((source, 1), (destination, 2), b"")), icmp.PORT) is None
 
 
-@pytest.mark.parametrize(
-    ("source", "destination"),
-    [(A6, b"\xff\x02" + bytes(13) + b"\xfb"), (bytes(16), B6), (b"\xff\x02" + bytes(13) + b"\x01", B6)],
-)
-def test_rfc4443_s2_4_e_3_and_6_a_multicast_or_a_source_that_is_no_single_node_is_not_answered(
+@pytest.mark.parametrize(("source", "destination"), NOT_BETWEEN_HOSTS, ids=named)
+def test_rfc9293_s3_9_2_3_must_57_a_syn_that_is_not_between_two_hosts_is_not_answered(
     source: bytes, destination: bytes
 ) -> None:
-    assert icmp.unreachable(parse(udp.packet((source, 1), (destination, 2), b"")), icmp.PORT) is None
+    found = parse(packets.build(source, destination, packets.TCP, bytes(20)))
+    assert tcp.reset(found, tcp.Segment(40000, 80, 1000, 0, tcp.SYN, 1)) is None
 
 
 @pytest.mark.parametrize("parts", [gold.PARTS4, gold.PARTS6], ids=named)
