@@ -48,4 +48,11 @@ MUTANTS = (
         DEVICES,
     ),
     Mutant("tunnel/linux.py", "        os.set_blocking(fd, False)\n", "", "tests/conformance/tunnel/test_kernel.py"),
+    Mutant(
+        "tunnel/linux.py",
+        '            reason = _ADVICE.get(error.errno or 0, f"{error.strerror}.")\n',
+        '            reason = _ADVICE.get(error.errno or 0, f"{error.strerror}.")\n'
+        '            raise DconnectError(f"{name} could not be made: {reason}") from error\n',
+        "tests/conformance/tunnel/test_kernel.py",
+    ),
 )
