@@ -304,7 +304,7 @@ def nc_command(
     found: list[AgentConfig] = []
 
     async def work(engine: Engine, _: engines.Choice) -> None:
-        found.append((await client.running(engine))[1])
+        found.append(await client.running(engine))
 
     with _guard():
         target = nc.target_of(target_host, target_port)
@@ -329,7 +329,7 @@ def env_command(
         chosen = known[shell] if shell else shells.detect(os.environ, windows=sys.platform == "win32")
 
     async def work(engine: Engine, _choice: engines.Choice) -> None:
-        _, config = await client.running(engine)
+        config = await client.running(engine)
         entry = passwords.find(config)
         if config.auth and entry is None:
             raise passwords.needed(config)
