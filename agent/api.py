@@ -92,6 +92,7 @@ class _Api:
                 "containers": len(state.inventory.containers),
                 "networks": len(state.inventory.networks),
                 "age_s": age,
+                "stale": state.zone is not None and not watcher.connected,
             },
             "suffixes": list(state.config.suffixes),
             "egress": state.config.egress,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,6 +21,7 @@ from dconnect.agent.docker.watch import Source, Watcher
 from dconnect.agent.lent import Lent, borrow
 from dconnect.agent.links import Links
 from dconnect.agent.log import LogBuffer
+from dconnect.agent.mooring import cut_off
 from dconnect.agent.ownnet import own_network
 from dconnect.agent.sockets import DialerSockets
 from dconnect.core.errors import DconnectError
@@ -62,6 +65,7 @@ class Control:
                 background = [tasks.create_task(self.watcher.run(), name="watcher")]
                 if not self.config.embedded:
                     background.append(tasks.create_task(self._keep_dialer(), name="dialer"))
+                    background.append(tasks.create_task(self._keep_moored(), name="mooring"))
                 await stop.wait()
                 for task in background:
                     task.cancel()
@@ -83,6 +87,12 @@ class Control:
         self.inventory = inventory
         self.zone = build(inventory, self.config.suffixes, [ip_address(self.config.reach.strip("[]"))])
         log.info("inventory", serial=self.links.serial, containers=len(inventory.containers))
+
+    async def _keep_moored(self) -> None:
+        """End the whole agent, in order, when only its next start leads to the engine again."""
+        await cut_off(labels.DOCKER_SOCKET, lambda: self.watcher.connected)
+        log.warning("engine has another socket; the agent ends, for the engine to start it again")
+        os.kill(os.getppid(), signal.SIGTERM)
 
     async def _keep_dialer(self) -> None:
         sockets = DialerSockets(Path(labels.RUN_DIR))

@@ -11,9 +11,9 @@ import aiohttp
 
 from dconnect.agent.docker.engine import Engine
 from dconnect.agent.labels import AGENT_NAME, LABEL_CONFIG, LABEL_ROLE, ROLE_AGENT
-from dconnect.cli import passwords
+from dconnect.cli import passwords, state
 from dconnect.core.config import AgentConfig
-from dconnect.core.errors import DconnectError, NotRunning
+from dconnect.core.errors import DconnectError, EngineUnreachable, NotRunning
 
 DEADLINE_S = 5.0
 """The agent answers from memory; this is for a busy machine or a slow published port."""
@@ -43,15 +43,32 @@ async def existing(engine: Engine) -> dict[str, Any]:
     return container
 
 
-async def running(engine: Engine) -> tuple[dict[str, Any], AgentConfig]:
-    """The running agent's container and configuration.
+async def running(engine: Engine) -> AgentConfig:
+    """The running agent's configuration. When the engine is away, that of the last one seen there, if it answers.
 
-    Raises: NotRunning.
+    Raises: NotRunning; EngineUnreachable.
     """
-    container = await existing(engine)
+    file = state.agents_file()
+    try:
+        container = await existing(engine)
+    except EngineUnreachable:
+        config = state.recall_agent(file, engine.url)
+        if config is not None and await _answers(config):
+            return config
+        raise
     if not container["State"].get("Running"):
         raise NotRunning(f"The agent on {engine.name} has stopped; start it with `dconnect up`.")
-    return container, AgentConfig.from_json(label(container, LABEL_CONFIG))
+    config = AgentConfig.from_json(label(container, LABEL_CONFIG))
+    state.remember_agent(file, engine.url, config)
+    return config
+
+
+async def _answers(config: AgentConfig) -> bool:
+    try:
+        _, body = await get(config, "/healthz")
+    except DconnectError:
+        return False
+    return "instance" in body
 
 
 def label(container: Mapping[str, Any], name: str) -> str:

@@ -24,7 +24,7 @@ async def _names(ctx: typer.Context, incomplete: str) -> list[str]:
     params = ctx.params
     choice = engines.choose(engines.Machine.here(), context=params.get("context"), host=params.get("host"))
     async with choice.open() as engine:
-        _, config = await client.running(engine)
+        config = await client.running(engine)
     status, body = await client.get(config, "/api/v1/names", deadline_s=_SECONDS)
     found = body["containers"] if status == 200 else ()
     running = (each for each in found if each["state"] in ("running", "paused"))

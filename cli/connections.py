@@ -23,7 +23,7 @@ async def connections(engine: Engine, *, as_json: bool) -> None:
 
     Raises: NotRunning.
     """
-    _, config = await client.running(engine)
+    config = await client.running(engine)
     code, body = await client.get(config, "/api/v1/connections")
     if code != 200:
         raise DconnectError(f"The agent cannot tell its connections (HTTP {code}); see `dconnect logs`.")

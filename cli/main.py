@@ -206,7 +206,7 @@ def nc_command(
     found: list[AgentConfig] = []
 
     async def work(engine: Engine, _: engines.Choice) -> None:
-        found.append((await client.running(engine))[1])
+        found.append(await client.running(engine))
 
     with guard():
         target = nc.target_of(target_host, target_port)
@@ -231,7 +231,7 @@ def env_command(
         chosen = known[shell] if shell else shells.detect(os.environ, windows=sys.platform == "win32")
 
     async def work(engine: Engine, _choice: engines.Choice) -> None:
-        _, config = await client.running(engine)
+        config = await client.running(engine)
         entry = passwords.find(config)
         if config.auth and entry is None:
             raise passwords.needed(config)

@@ -49,7 +49,7 @@ async def source(engine: Engine) -> Source:
     Raises: DconnectError.
     """
     try:
-        _, config = await client.running(engine)
+        config = await client.running(engine)
     except NotRunning:
         complain(f"dconnect: no agent runs on {engine.name}, so this is what the engine itself says.")
         return _OfEngine(engine)

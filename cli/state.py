@@ -1,8 +1,9 @@
-"""What the command line remembers between calls: the ports last used on each engine.
+"""What the command line remembers between calls: the ports last used on each engine, and the agents.
 
-One JSON object ``{engine id: {"port": …, "dns_port": …}}`` in the user's state directory, so
-that browser settings stay right after ``down`` and ``up``. It is a convenience: a file that
-cannot be read or written is as good as none.
+Two JSON objects in the user's state directory. ``ports.json``, ``{engine id: {"port": …, "dns_port": …}}``, keeps
+browser settings right after ``down`` and ``up``. ``agents.json``, ``{engine's URL: configuration}``, leads to an agent
+that outlives its engine, which could otherwise not be asked for it. Both are a convenience: a file that cannot be read
+or written is as good as none.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from dconnect.core.config import AgentConfig
+from dconnect.core.errors import UsageError
 
 MAX_ENGINES = 64
 """Bound of the file; the engine used longest ago goes first."""
@@ -38,8 +43,13 @@ def directory(environ: Mapping[str, str], home: Path, platform: str) -> Path:
 
 
 def default_file() -> Path:
-    """The file on this machine."""
+    """The file of ports on this machine."""
     return directory(os.environ, Path.home(), sys.platform) / "ports.json"
+
+
+def agents_file() -> Path:
+    """The file of agents on this machine."""
+    return default_file().with_name("agents.json")
 
 
 def recall(file: Path, engine_id: str) -> Ports | None:
@@ -55,18 +65,42 @@ def recall(file: Path, engine_id: str) -> Ports | None:
 
 def remember(file: Path, engine_id: str, ports: Ports) -> None:
     """Note the ports in use, the newest entry last."""
+    _store(file, engine_id, {"port": ports.front, "dns_port": ports.dns})
+
+
+def recall_agent(file: Path, url: str) -> AgentConfig | None:
+    """The configuration of the agent last seen on an engine, if any."""
+    text = _load(file).get(url)
+    try:
+        return AgentConfig.from_json(text) if isinstance(text, str) else None
+    except UsageError:
+        return None
+
+
+def remember_agent(file: Path, url: str, config: AgentConfig) -> None:
+    """Note an agent that runs."""
+    text = config.to_json()
+    if _load(file).get(url) != text:
+        _store(file, url, text)
+
+
+def _store(file: Path, key: str, entry: object) -> None:
     entries = _load(file)
-    entries.pop(engine_id, None)
-    entries[engine_id] = {"port": ports.front, "dns_port": ports.dns}
+    entries.pop(key, None)
+    entries[key] = entry
     kept = dict(list(entries.items())[-MAX_ENGINES:])
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        draft.unlink(missing_ok=True)
+        # For this user alone: a configuration holds the proof of a password.
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            json.dump(kept, opened, indent=1)
         draft.replace(file)
 
 
-def _load(file: Path) -> dict[str, dict[str, int]]:
+def _load(file: Path) -> dict[str, Any]:
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

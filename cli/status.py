@@ -17,7 +17,7 @@ async def status(engine: Engine, choice: Choice, *, as_json: bool) -> None:
 
     Raises: NotRunning.
     """
-    _, config = await client.running(engine)
+    config = await client.running(engine)
     code, body = await client.get(config, "/api/v1/status")
     if code != 200:
         raise DconnectError(f"The agent cannot tell its status (HTTP {code}); see `dconnect logs`.")
@@ -76,4 +76,5 @@ def _engine(engine: dict[str, Any]) -> str:
 
 def _age(inventory: dict[str, Any]) -> str:
     age = inventory.get("age_s")
-    return "" if age is None else f", confirmed {age:.0f} s ago"
+    confirmed = "" if age is None else f", confirmed {age:.0f} s ago"
+    return f"{confirmed}; NOT UP TO DATE: names are answered as they were then" if inventory.get("stale") else confirmed

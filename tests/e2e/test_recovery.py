@@ -25,6 +25,7 @@ BACK_SECONDS = 2.0
 ENGINE_RESTART_SECONDS = 2.0
 """What the engine itself takes to notice that a container has ended, wait 100 ms, and start it again."""
 WORKERS = 2
+SPARE = "10.86.0.77"
 CONNECTIONS = 40
 """Enough that every worker has some."""
 
@@ -60,9 +61,9 @@ def alive(connection: socket.socket) -> bool:
         return False
 
 
-def served(client: Client) -> bool:
+def served(client: Client, name: str = "plain") -> bool:
     try:
-        return client.get("http://plain/").code == 200
+        return client.get(f"http://{name}/").code == 200
     except OSError:
         return False
 
@@ -190,3 +191,72 @@ def watching(client: Client) -> bool:
     except OSError:
         return False
     return bool(status and status["engine"]["connected"])
+
+
+@pytest.fixture
+def lasting_bed() -> Iterator[Bed]:
+    """An engine whose containers live on without it, ours too (``live-restore``)."""
+    with Bed.start(engine_flags=["--live-restore"]) as bed:
+        Dconnect(bed).up()
+        yield bed
+
+
+def test_while_the_engine_is_away_names_are_the_last_known_ones_and_status_says_so(lasting_bed: Bed) -> None:
+    bed, client = lasting_bed, Client(lasting_bed.host, lasting_bed.address, PROXY_PORT)
+    dconnect = Dconnect(bed)
+    addresses = {}
+    bed.docker("network", "create", "--subnet=10.86.0.0/24", "spare")
+    for name in ("kept", "dying", "leaving"):
+        bed.target(name)
+        addresses[name] = bed.address_of(name)
+    pids = {name: bed.inspect(name)["State"]["Pid"] for name in addresses}
+    wait_for("names are known", lambda: answered(bed, "leaving.docker", addresses["leaving"]), BACK_SECONDS)
+    assert not dconnect.status()["inventory"]["stale"]
+
+    bed.kill_engine()
+    wait_for("the loss is seen", lambda: not watching(client), BACK_SECONDS)
+    for name, address in addresses.items():
+        for transport in ("+notcp", "+tcp"):
+            assert answered(bed, f"{name}.docker", address, transport)
+    assert served(client, "kept")
+    status = dconnect.status()
+    assert (status["engine"]["connected"], status["inventory"]["stale"]) == (False, True)
+    text = dconnect("status")
+    assert "NOT CONNECTED" in text
+    assert "NOT UP TO DATE" in text
+    assert dconnect("dns", "kept").split() == [addresses["kept"]]
+
+    # What dies while nobody looks; what comes, changes and goes at once when the engine is back.
+    os.kill(pids["dying"], signal.SIGKILL)
+    bed.start_engine()
+    took = wait_for("the dead one's name is gone", lambda: answered(bed, "dying.docker", ""), BACK_SECONDS)
+    print(f"names were right {took:.2f} s after the engine answered")
+    bed.docker("rm", "--force", "leaving")
+    bed.docker("run", "--detach", "--name=leaving", f"--ip={SPARE}", "--network=spare", bed.busybox_image)
+    bed.docker("rename", "kept", "renamed")
+    changed = time.monotonic()
+    for name, address in {"leaving": SPARE, "renamed": addresses["kept"], "kept": "", "dying": ""}.items():
+        left = changed + BACK_SECONDS - time.monotonic()
+        wait_for(name, lambda: answered(bed, f"{name}.docker", address), left)  # noqa: B023 - called here
+    status = dconnect.status()
+    assert (status["engine"]["connected"], status["inventory"]["stale"]) == (True, False)
+    assert "NOT" not in dconnect("status")
+
+
+def test_changes_that_control_slept_through_are_known_when_it_wakes(bed: Bed, scene: Scene, client: Client) -> None:
+    old, address = bed.target("slept-on"), bed.address_of("slept-on")
+    wait_for("the name is known", lambda: answered(bed, "slept-on.docker", address), BACK_SECONDS)
+    control = processes(bed, "dconnect")["agent.control"]
+    os.kill(control, signal.SIGSTOP)
+    try:
+        bed.docker("rename", "slept-on", "woken")
+        bed.docker("run", "--detach", "--name=slept-on", bed.busybox_image)
+        new = bed.address_of("slept-on")
+        assert answered(bed, "slept-on.docker", address), "without control the last inventory is served"
+    finally:
+        os.kill(control, signal.SIGCONT)
+    try:
+        took = wait_for("the name's new owner", lambda: answered(bed, "slept-on.docker", new), BACK_SECONDS)
+        wait_for("the old one's new name", lambda: answered(bed, "woken.docker", address), BACK_SECONDS - took)
+    finally:
+        bed.docker("rm", "--force", "slept-on", old)

@@ -342,7 +342,7 @@ STATUS: dict[str, Any] = {
     "version": "0.1.0",
     "engine": {"name": "x", "version": "20.10.24", "api_version": "1.41", "connected": True, "error": None},
     "strategy": {"name": "engine-netns", "detail": "Sockets reach."},
-    "inventory": {"containers": 2, "networks": 3, "age_s": 1.5},
+    "inventory": {"containers": 2, "networks": 3, "age_s": 1.5, "stale": False},
     "suffixes": ["docker", "docker.test"],
     "egress": "allow",
     "dialer": {"state": "running"},

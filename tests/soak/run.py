@@ -19,12 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for ``be
 from bed.namespace import BedError
 from bed.session import why_not
 from bench.facts import ROOT, commit, machine
-from soak import aborts, connections, crowd, fuzz, slowloris
+from soak import aborts, changes, connections, crowd, fuzz, slowloris
 from soak.parts import Bound, Ground, Outcome
 
 RESULTS = ROOT / "soak" / "results.json"
 PARTS: dict[str, Callable[[Ground], Outcome]] = {
     "fuzz": fuzz.run,
+    "changes": changes.run,
     "connections": connections.run,
     "aborts": aborts.run,
     "crowd": crowd.run,

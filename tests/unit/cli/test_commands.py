@@ -202,6 +202,37 @@ def test_status_says_why_the_agent_has_no_engine(
     assert result.stdout.splitlines()[1] == line
 
 
+def test_an_agent_that_outlives_its_engine_still_tells_its_status_and_names(agent: DockerEngine) -> None:
+    assert dconnect("status").exit_code == 0
+    agent.status["engine"] |= {"connected": False, "error": REFUSAL}
+    agent.status["inventory"] |= {"age_s": 90.2, "stale": True}
+    lose_engine(agent)
+    result = dconnect("status")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[1] == f"engine      20.10.24, API 1.41, NOT CONNECTED: {REFUSAL}"
+    words = "2 containers on 3 networks, confirmed 90 s ago; NOT UP TO DATE: names are answered as they were then"
+    assert f"inventory   {words}" in lines
+    assert json.loads(dconnect("status", "--json").stdout)["inventory"]["stale"] is True
+    assert dconnect("dns", "web").stdout == "172.18.0.2\n"
+
+
+def test_an_engine_that_is_away_with_its_agent_is_the_engine_s_failure(agent: DockerEngine, home: Path) -> None:
+    assert dconnect("status").exit_code == 0
+    lose_engine(agent)
+    file = home / ".local/state/dconnect/agents.json"
+    file.write_text(file.read_text().replace(port_of(agent), free_port()))  # nobody answers there
+    for command in ("status", "dns"):
+        result = dconnect(command)
+        assert (result.exit_code, result.stdout) == (4, "")
+        assert agent.url in result.stderr
+
+
+def lose_engine(agent: DockerEngine) -> None:
+    """Its socket is gone; what it has started goes on."""
+    Path(agent.url.removeprefix("unix://")).unlink()
+
+
 def recalled_dns_port(engine: DockerEngine) -> str:
     text: str = engine.containers["dconnect"]["HostConfig"]["PortBindings"]["1053/udp"][0]["HostPort"]
     return text

@@ -6,7 +6,8 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from dconnect.cli.state import MAX_ENGINES, Ports, directory, recall, remember
+from dconnect.cli.state import MAX_ENGINES, Ports, directory, recall, recall_agent, remember, remember_agent
+from dconnect.core.config import AgentConfig
 
 
 def test_ports_are_remembered_by_engine(tmp_path: Path) -> None:
@@ -86,6 +87,27 @@ def test_a_read_only_directory_is_no_error(tmp_path: Path) -> None:
 def test_nothing_but_the_file_itself_is_left_in_its_directory(tmp_path: Path) -> None:
     remember(tmp_path / "ports.json", "one", Ports(1081, 1054))
     assert [path.name for path in tmp_path.iterdir()] == ["ports.json"]
+
+
+def test_agents_are_remembered_by_their_engine_s_url_for_this_user_alone(tmp_path: Path) -> None:
+    file = tmp_path / "agents.json"
+    one, two = AgentConfig(port=1081), AgentConfig(bind="::1", suffixes=("lan",), allow=("10.0.0.0/8",))
+    remember_agent(file, "unix:///one.sock", AgentConfig())
+    remember_agent(file, "unix:///one.sock", one)
+    remember_agent(file, "unix:///two.sock", two)
+    assert recall_agent(file, "unix:///one.sock") == one
+    assert recall_agent(file, "unix:///two.sock") == two
+    assert recall_agent(file, "unix:///three.sock") is None
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"u": 5}', '{"u": "{"}', '{"u": "[]"}', '{"u": "{\\"port\\": -1}"}'])
+def test_a_broken_file_of_agents_is_as_good_as_none(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "agents.json"
+    file.write_text(text)
+    assert recall_agent(file, "u") is None
+    remember_agent(file, "u", AgentConfig())
+    assert recall_agent(file, "u") == AgentConfig()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,21 @@
+"""The short form of the soak's ``changes``: a project changes at random, and DNS says what ``docker inspect`` says."""
+
+from __future__ import annotations
+
+import pytest
+
+from bed.scene import Scene
+from bed.session import Bed
+from soak import changes
+
+COUNT = 60
+
+
+@pytest.mark.usefixtures("agent")
+def test_after_every_change_every_name_is_right_and_nothing_is_stale(bed: Bed, scene: Scene) -> None:
+    seed = changes.seed()
+    print(f"{changes.SEED}={seed} does the same again")
+    outcome = changes.judge(changes.measure(bed, COUNT, seed))
+    print(outcome.figures)
+    assert outcome.figures["asked"] > 50 * COUNT, "too little was asked to show anything"
+    assert not [f"{bound.what}: {bound.measured}" for bound in outcome.bounds if not bound.holds]
