@@ -72,7 +72,10 @@ MUTANTS = (
         "dns/services.py", "if protocol == self.protocol:", "if protocol:", "tests/conformance/dns/test_services.py"
     ),
     Mutant("dns/names.py", "value.strip().lower() in _TRUE", "value", "tests/unit/dns/test_names.py"),
-    Mutant("dns/server.py", "if not admits(plain_address(peer[0])):", "if False:", "tests/unit/dns/test_server.py"),
+    Mutant("dns/batch.py", "if taken > 0 else 1", "if taken > 0 else len(answers)", "tests/unit/dns/test_batch.py"),
+    Mutant("dns/batch.py", "at + received[number]", "at + max(received)", "tests/unit/dns/test_batch.py"),
+    Mutant("dns/batch.py", "lengths[number] = len(answer)", "lengths[number] = 100", "tests/unit/dns/test_batch.py"),
+    Mutant("dns/server.py", "if not admits(datagrams.host(peer)):", "if False:", "tests/unit/dns/test_server.py"),
     Mutant(
         "dns/wire/message.py",
         "if offset - HEADER_BYTES > 254:",
