@@ -44,13 +44,14 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
 
 def test_every_peer_has_the_answer_to_its_own_query(ends: Ends) -> None:
     clients = [ends.client() for _ in range(3)]
-    for number, client in enumerate(clients):
-        client.send(b"query %d" % number)
+    queries = [b"long query", b"", b"query"]
+    for query, client in zip(queries, clients, strict=True):
+        client.send(query)
     arrived = ends.datagrams.receive()
-    assert [query for query, _ in arrived] == [b"query 0", b"query 1", b"query 2"]
+    assert [query for query, _ in arrived] == queries
     assert {ends.datagrams.host(peer) for _, peer in arrived} == {ends.host}
     ends.datagrams.send([(query + b" answered", peer) for query, peer in reversed(arrived)])
-    assert [client.recv(100) for client in clients] == [b"query %d answered" % number for number in range(3)]
+    assert [client.recv(100) for client in clients] == [query + b" answered" for query in queries]
 
 
 def test_nothing_is_received_where_nothing_arrived(ends: Ends) -> None:
