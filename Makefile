@@ -40,9 +40,9 @@ e2e: install ## the real engine, real clients, a host that cannot route
 	sh tests/bed/prerequisites.sh $(COMPILER) $(CLIENTS)
 	$(BIN)/pytest tests/e2e
 
-bench: install ## side by side with its peers, a quarter of an hour; writes bench/results.json
-	sh tests/bed/prerequisites.sh $(COMPILER)
-	$(BIN)/python tests/bench/run.py
+bench: install ## side by side with its peers, twenty minutes (PART=dns: five); writes bench/results.json
+	sh tests/bed/prerequisites.sh $(COMPILER) dnsperf
+	$(BIN)/python tests/bench/run.py $(PART)
 
 soak: install ## a million connections, crowds, aborts, fuzz: half an hour; writes soak/results.json
 	sh tests/bed/prerequisites.sh $(COMPILER)

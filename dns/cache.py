@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 from dconnect.core.limits import DNS_CACHE_ANSWERS, DNS_CACHE_ANSWERS_PER_NAME, DNS_CACHE_PASSING
 
@@ -32,12 +31,10 @@ class AnswerCache:
         """The whole answer to a query, or None."""
         key = query[2:]
         answer = self._answers.get(key) or self._passing.get(key)
-        if answer is None:
-            return None
         if type(answer) is deque:
             answer.rotate(-1)
             answer = answer[-1]
-        return query[:2] + cast(bytes, answer)
+        return query[:2] + answer if type(answer) is bytes else None
 
     def keep(self, query: bytes, answers: Sequence[bytes], name: str) -> None:
         """Keep an answer until its name is dropped; the name that came first goes when there is no room.

@@ -6,7 +6,6 @@ The sockets are shared with the other workers: whoever reads a datagram or accep
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,12 +15,12 @@ from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import (
     DNS_FORWARDS_WAITING,
     DNS_QUERIES_PER_TURN,
-    DNS_QUERY_BYTES,
     DNS_TCP_CLIENTS,
     DNS_TCP_IDLE_SECONDS,
     LISTEN_BACKLOG,
 )
 from dconnect.core.tasks import Tasks
+from dconnect.dns.batch import Datagrams, Peer, plain_address
 from dconnect.dns.resolver import Elsewhere, Resolver
 from dconnect.dns.wire.message import SERVFAIL, Query, encode
 from dconnect.dns.wire.stream import frame, parse_frame
@@ -77,7 +76,7 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         for sock in self._udp:
             sock.setblocking(False)
-            loop.add_reader(sock.fileno(), partial(self._datagrams, sock))
+            loop.add_reader(sock.fileno(), partial(self._datagrams, Datagrams(sock)))
         for sock in self._tcp:
             sock.setblocking(False)
             server = await loop.create_server(lambda: _Client(self), sock=sock, backlog=LISTEN_BACKLOG)
@@ -99,21 +98,19 @@ class DnsServer:
         for sock in self._tcp:
             sock.close()
 
-    def _datagrams(self, sock: socket.socket) -> None:
+    def _datagrams(self, datagrams: Datagrams) -> None:
         """Answer what has arrived, up to a bound; the loop calls again while there is more."""
-        respond = self.resolver.respond
-        for _ in range(DNS_QUERIES_PER_TURN):
-            try:
-                query, peer = sock.recvfrom(DNS_QUERY_BYTES)
-            except OSError:  # nothing left, or another worker was faster
-                return
-            if not self.admits(plain_address(peer[0])):
+        admits, respond = self.admits, self.resolver.respond
+        answers = []
+        for query, peer in datagrams.receive():
+            if not admits(datagrams.host(peer)):
                 continue
             answer = respond(query)
-            if isinstance(answer, Elsewhere):
-                self.elsewhere(answer, partial(_send, sock, peer))
-            elif answer is not None:
-                _send(sock, peer, answer)
+            if type(answer) is bytes:
+                answers.append((answer, peer))
+            elif isinstance(answer, Elsewhere):
+                self.elsewhere(answer, partial(_send, datagrams, peer))
+        datagrams.send(answers)
 
     def elsewhere(self, asked: Elsewhere, give: Callable[[bytes], None]) -> None:
         """Have a query answered elsewhere, soon, or SERVFAIL now."""
@@ -128,9 +125,8 @@ class DnsServer:
         give(await forward(asked.query, asked.limit))
 
 
-def _send(sock: socket.socket, peer: tuple[str, int], answer: bytes) -> None:
-    with contextlib.suppress(OSError):  # a full socket buffer: the client asks again
-        sock.sendto(answer, peer)
+def _send(datagrams: Datagrams, peer: Peer, answer: bytes) -> None:
+    datagrams.send([(answer, peer)])
 
 
 class _Client(asyncio.Protocol):
@@ -282,8 +278,3 @@ class _Client(asyncio.Protocol):
         self._server.clients.pop(self, None)
         if self._transport is not None:
             self._transport.abort()  # what it did not read in this time it will not read
-
-
-def plain_address(host: str) -> str:
-    """The address text without IPv4-mapping, which dual-stack sockets put around it."""
-    return host[7:] if host.startswith("::ffff:") and "." in host else host

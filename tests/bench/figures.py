@@ -112,13 +112,15 @@ class Run:
     """What was measured."""
 
     programs: list[str]
+    lines: tuple[Figure, ...] = FIGURES
+    expected: tuple[Claim, ...] = CLAIMS
     values: dict[str, dict[str, list[float]]] = field(init=False)
     """By figure and program, a value for each round."""
     failures: dict[str, int] = field(init=False)
-    """Connections that failed, by program."""
+    """Connections or answers that failed, by program."""
 
     def __post_init__(self) -> None:
-        self.values = {figure.name: {program: [] for program in self.programs} for figure in FIGURES}
+        self.values = {figure.name: {program: [] for program in self.programs} for figure in self.lines}
         self.failures = dict.fromkeys(self.programs, 0)
 
     def median(self, figure: str, program: str) -> float | None:
@@ -134,7 +136,7 @@ class Run:
 
     def claims(self) -> list[dict[str, Any]]:
         """What is claimed, and whether the figures bear it out."""
-        made = [(claim, self.ratio(claim.figure, claim.ours, claim.others)) for claim in CLAIMS]
+        made = [(claim, self.ratio(claim.figure, claim.ours, claim.others)) for claim in self.expected]
         return [
             {"claim": str(claim), "ratio": round(ratio, 2), "holds": claim.least <= ratio <= claim.most}
             for claim, ratio in made
@@ -144,7 +146,7 @@ class Run:
     def figures(self) -> dict[str, Any]:
         """For results.json."""
         found: dict[str, Any] = {}
-        for figure in FIGURES:
+        for figure in self.lines:
             measured = {program: values for program, values in self.values[figure.name].items() if values}
             found[figure.name] = {
                 "unit": figure.unit,

@@ -10,7 +10,6 @@ its own way. Each has its own container and its own published port.
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from bed.dconnect import PROXY_PORT, Dconnect
 from bed.session import Bed
 from bench.facts import commit
 from bench.load import Load, Way, compile_c
+from bench.peers import peers_tar, versions_in
 from dconnect.agent.labels import AGENT_NAME, DIALER_NAME
 
 HERE = Path(__file__).parent
@@ -31,12 +31,6 @@ DANTE_PORT, MICROSOCKS_PORT, QUIET_PORT, TINYPROXY_PORT = 1081, 1082, 1083, 1084
 # A connection-rate test must measure programs, not the supply of ports.
 SYSCTLS = {"net.ipv4.tcp_tw_reuse": "1", "net.ipv4.ip_local_port_range": "1024 65535"}
 _PEERS = ("dante-server", "microsocks", "tinyproxy-bin")
-_VERSIONS = "./versions"
-# Debian's packages only unpacked: no users, and versions that dpkg has not noted.
-_PEERS_HOOK = (
-    '--extract-hook=printf "root:x:0:0::/:/\\nnobody:x:65534:65534::/:/\\n" > "$1"/etc/passwd;'
-    f' apt-cache --no-all-versions show {" ".join(_PEERS)} | grep ^Version > "$1"/{_VERSIONS}'
-)
 
 
 class Site:
@@ -99,13 +93,9 @@ class Site:
 
     def _peer(self, name: str, port: int, options: list[str], command: list[str], via: str = "socks5") -> Way:
         if not self._has_peers:
-            tar = cache.debian_tar("bench-peers", "extract", (*_PEERS, "dash"), _PEERS_HOOK)
+            tar = peers_tar("bench-peers", _PEERS, "dash")
             self.bed.docker("import", tar, "bench/peers")
-            with tarfile.open(tar) as archive:
-                file = archive.extractfile(_VERSIONS)
-                assert file is not None
-                lines = file.read().decode().splitlines()
-            self.versions |= zip(_PEERS, (line.partition(": ")[2] for line in lines), strict=True)
+            self.versions |= versions_in(tar, _PEERS)
             self._has_peers = True
         sysctls = [f"--sysctl={key}={value}" for key, value in SYSCTLS.items()]
         publish = f"--publish={self.bed.address}:{port}:{PEER_PORT}"

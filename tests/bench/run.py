@@ -1,5 +1,7 @@
 """``make bench``: dconnect beside its peers, in one run, and bench/results.json.
 
+It has two parts, ``proxy`` and ``dns``; one that is not run keeps its results.
+
 In every round each program is measured in turn, so that whatever else the machine does meets
 all of them alike; the figures are medians over the rounds. README.md in this folder says more.
 """
@@ -14,7 +16,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from bench import crowd, freshness
 from bench.facts import ROOT, machine
 from bench.figures import FIGURES, IDLE_PSS, IDLE_RSS, OURS, TESTS, Run
 from bench.load import Way
+from bench.names import Names, dnsperf_version
 from bench.programs import PROGRAMS, Site, engine_version
 
 RESULTS = ROOT / "bench" / "results.json"
@@ -37,6 +40,7 @@ ROUNDS = 7
 SECONDS = 0.7
 """Of one test, after a fifth of a second that is not counted."""
 IDLE = 1000
+PARTS = ("proxy", "dns")
 _MIB = 2**20
 
 
@@ -76,15 +80,15 @@ def measure_idle(site: Site, ways: Mapping[str, Way], run: Run, idle: int) -> No
             run.values[figure.name][program].append(more / _MIB * 1000 / idle)
 
 
-def show(run: Run, console: Console) -> None:
-    """The table, then what was claimed."""
+def show(run: Run, claims: Sequence[Mapping[str, Any]], console: Console, failures: str) -> None:
+    """The table, then what was claimed; ``failures`` says what may have failed."""
     note = f"in brackets: {OURS}'s figure divided by this one" if OURS in run.programs else ""
     table = Table(caption=note, caption_justify="left")
     table.add_column("")
     table.add_column("unit")
     for program in run.programs:
         table.add_column(program, justify="right")
-    for figure in FIGURES:
+    for figure in run.lines:
         cells = []
         for program in run.programs:
             value = run.median(figure.name, program)
@@ -95,9 +99,64 @@ def show(run: Run, console: Console) -> None:
     console.print(table)
     for program, failed in run.failures.items():
         if failed:
-            console.print(f"{program}: {failed} connections failed.")
-    for claim in run.claims():
+            console.print(f"{program}: {failed} {failures} failed.")
+    for claim in claims:
         console.print(f"{'holds' if claim['holds'] else 'FAILS':7}{claim['claim']}: {claim['ratio']:.2f}")
+
+
+def circumstances(options: argparse.Namespace) -> dict[str, Any]:
+    """What every part's results begin with."""
+    return {
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "seconds_per_test": options.seconds,
+    }
+
+
+def bench_proxy(site: Site, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """The proxies.
+
+    Raises: BedError.
+    """
+    facts = circumstances(options)
+    begun = time.monotonic()
+    run = Run(options.programs)
+    seen: crowd.Crowd | None = None
+    ways = {program: PROGRAMS[program](site) for program in options.programs}
+    measure_rounds(site, ways, run, options.rounds, options.seconds)
+    facts["versions"] = {"python": platform.python_version(), "dockerd": engine_version(site.bed), **site.versions}
+    if OURS in ways and options.freshness:
+        print(f"names of {options.freshness} containers …", flush=True)
+        found = freshness.measure(site.bed, options.freshness)
+        facts["freshness_ms"] = {name: freshness.summary(values) for name, values in found.items()}
+    print(f"{options.idle:,} idle relays …", flush=True)
+    measure_idle(site, ways, run, options.idle)
+    if OURS in ways and options.crowd:
+        busy = max(1, options.crowd * crowd.BUSY // crowd.IDLE)
+        print(f"{options.crowd:,} idle and {busy:,} busy relays …", flush=True)
+        site.restart(ways[OURS])
+        seen = crowd.measure(site, ways[OURS], idle=options.crowd, busy=busy, seconds=options.crowd_seconds)
+        facts["crowd"] = seen.to_json()
+    facts["took_s"] = round(time.monotonic() - begun)
+    show(run, run.claims(), console, "connections")
+    for name, values in facts.get("freshness_ms", {}).items():
+        console.print(f"{name}, ms: " + "  ".join(f"{key} {value}" for key, value in values.items()))
+    if seen:
+        console.print(seen.sentence())
+    return {**facts, "figures": run.figures(), "failed_connections": run.failures, "claims": run.claims()}
+
+
+def bench_dns(site: Site, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """The DNS servers.
+
+    Raises: BedError.
+    """
+    facts = circumstances(options)
+    begun = time.monotonic()
+    names = Names(site, PROGRAMS[OURS](site), options.seconds)
+    names.measure(options.rounds)
+    show(names.run, names.claims(), console, "answers")
+    return {**facts, "took_s": round(time.monotonic() - begun), **names.to_json()}
 
 
 def bench(options: argparse.Namespace) -> None:
@@ -105,45 +164,21 @@ def bench(options: argparse.Namespace) -> None:
 
     Raises: BedError.
     """
-    facts: dict[str, Any] = {
-        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "seconds_per_test": options.seconds,
-    }
-    begun = time.monotonic()
-    run = Run(options.programs)
-    seen: crowd.Crowd | None = None
+    if "dns" in options.part:
+        dnsperf_version()  # rather now than after the proxies
+    before = json.loads(options.output.read_text()) if options.output.exists() else {}
+    proxy = {key: value for key, value in before.items() if key != "dns"}
+    dns = before.get("dns")
+    console = Console(width=max(160, shutil.get_terminal_size().columns))
     with Bed.start() as bed:
         site = Site(bed)
-        ways = {program: PROGRAMS[program](site) for program in options.programs}
-        measure_rounds(site, ways, run, options.rounds, options.seconds)
-        facts["versions"] = {
-            "python": platform.python_version(),
-            "dockerd": engine_version(bed),
-            **site.versions,
-        }
-        if OURS in ways and options.freshness:
-            print(f"names of {options.freshness} containers …", flush=True)
-            found = freshness.measure(bed, options.freshness)
-            facts["freshness_ms"] = {name: freshness.summary(values) for name, values in found.items()}
-        print(f"{options.idle:,} idle relays …", flush=True)
-        measure_idle(site, ways, run, options.idle)
-        if OURS in ways and options.crowd:
-            busy = max(1, options.crowd * crowd.BUSY // crowd.IDLE)
-            print(f"{options.crowd:,} idle and {busy:,} busy relays …", flush=True)
-            site.restart(ways[OURS])
-            seen = crowd.measure(site, ways[OURS], idle=options.crowd, busy=busy, seconds=options.crowd_seconds)
-            facts["crowd"] = seen.to_json()
-    facts["took_s"] = round(time.monotonic() - begun)
-    document = {**facts, "figures": run.figures(), "failed_connections": run.failures, "claims": run.claims()}
+        if "proxy" in options.part:
+            proxy = bench_proxy(site, options, console)
+        if "dns" in options.part:
+            dns = bench_dns(site, options, console)
+    document = proxy | ({"dns": dns} if dns else {})
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    console = Console(width=max(160, shutil.get_terminal_size().columns))
-    show(run, console)
-    for name, values in facts.get("freshness_ms", {}).items():
-        console.print(f"{name}, ms: " + "  ".join(f"{key} {value}" for key, value in values.items()))
-    if seen:
-        console.print(seen.sentence())
     console.print(f"Written to {options.output}.")
 
 
@@ -159,6 +194,7 @@ def main() -> int:
     """The program; 1 when nothing could be measured."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end the bed in order
     parser = argparse.ArgumentParser(description="Compare dconnect with its peers.")
+    parser.add_argument("part", nargs="*", default=PARTS, help="proxy, dns or both, which is the default")
     parser.add_argument("--programs", type=program_list, default=list(PROGRAMS), help=f"of {','.join(PROGRAMS)}")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of one test; default: %(default)s")
@@ -168,6 +204,8 @@ def main() -> int:
     parser.add_argument("--crowd-seconds", type=float, default=crowd.SECONDS, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=RESULTS, help="default: bench/results.json")
     options = parser.parse_args()
+    if unknown := sorted(set(options.part) - set(PARTS)):
+        parser.error(f"{', '.join(unknown)} is none of {', '.join(PARTS)}")
     if reason := why_not():
         print(reason, file=sys.stderr)
         return 1

@@ -22,7 +22,9 @@ MUTANTS = (
     Mutant("dns/zone.py", "None if name in self.bare else ", "", "tests/unit/dns/test_resolve.py"),
     Mutant("dns/zone.py", "                self.bare ^ other.bare,\n", "", "tests/unit/dns/test_lookup.py"),
     Mutant("dns/reverse.py", "inside.prefixlen < subnet.prefixlen", "False", "tests/unit/dns/test_lookup.py"),
-    Mutant("dns/cache.py", "return query[:2] + cast(", "return key[:2] + cast(", "tests/unit/dns/test_cache.py"),
+    Mutant(
+        "dns/cache.py", "return query[:2] + answer if", "return key[:2] + answer if", "tests/unit/dns/test_cache.py"
+    ),
     Mutant("dns/cache.py", "answer.rotate(-1)", "answer.rotate(0)", "tests/unit/dns/test_cache.py"),
     Mutant("dns/resolver.py", " and not (stream and is_truncated(kept))", "", "tests/unit/dns/test_resolver.py"),
     Mutant("dns/resolver.py", "len(answers[0]) <= query.udp_limit and ", "", "tests/unit/dns/test_resolver.py"),
@@ -70,9 +72,10 @@ MUTANTS = (
         "dns/services.py", "if protocol == self.protocol:", "if protocol:", "tests/conformance/dns/test_services.py"
     ),
     Mutant("dns/names.py", "value.strip().lower() in _TRUE", "value", "tests/unit/dns/test_names.py"),
-    Mutant(
-        "dns/server.py", "if not self.admits(plain_address(peer[0])):", "if False:", "tests/unit/dns/test_server.py"
-    ),
+    Mutant("dns/batch.py", "if taken > 0 else 1", "if taken > 0 else len(answers)", "tests/unit/dns/test_batch.py"),
+    Mutant("dns/batch.py", "at + received[number]", "at + max(received)", "tests/unit/dns/test_batch.py"),
+    Mutant("dns/batch.py", "lengths[number] = len(answer)", "lengths[number] = 100", "tests/unit/dns/test_batch.py"),
+    Mutant("dns/server.py", "if not admits(datagrams.host(peer)):", "if False:", "tests/unit/dns/test_server.py"),
     Mutant(
         "dns/wire/message.py",
         "if offset - HEADER_BYTES > 254:",

@@ -15,7 +15,6 @@ from dnslib import DNSRecord
 
 from dconnect.core.limits import DNS_QUERIES_PER_TURN
 from dconnect.dns import DnsServer, Resolver, build
-from dconnect.dns.server import plain_address
 from kit.inventories import container, endpoint, inventory
 from kit.loops import LOOPS, Run, runner
 
@@ -319,11 +318,3 @@ def test_close_ends_connections_and_frees_the_port(run: Run) -> None:
                 await asyncio.get_running_loop().sock_recv(client, 512)
 
     run(main())
-
-
-@pytest.mark.parametrize(
-    ("host", "plain"),
-    [("::ffff:172.17.0.1", "172.17.0.1"), ("172.17.0.1", "172.17.0.1"), ("fd00::1", "fd00::1"), ("::1", "::1")],
-)
-def test_an_ipv4_mapped_address_is_unwrapped(host: str, plain: str) -> None:
-    assert plain_address(host) == plain
