@@ -34,8 +34,10 @@ ASKED_PER_SECOND = 10_000
 CHANGE_SECONDS = 0.1
 STREAMS = 8
 CHANGING = "names-changing"
-WARM_UP = 0.2
-"""Seconds of the load generator that are not counted."""
+WARM_UP = 0.5
+"""Seconds of dnsperf before anything is counted: each worker keeps its own answers, and is to have seen all names."""
+LOAD_WARM_UP = 0.2
+"""Seconds of the load generator that it does not count."""
 _MIB = 2**20
 
 
@@ -165,10 +167,10 @@ class Names:
     def measure(self, rounds: int) -> None:
         """All rounds, then memory; a line for each round shows how it goes."""
         for number in range(rounds):
-            self.resolvers.confine(1)
+            self._confine(1)
             for program in self.run.programs:
                 self._saturate(program, ONE_CORE, ONE_CORE_CPU)
-            self.resolvers.confine(len(os.sched_getaffinity(0)))
+            self._confine(len(os.sched_getaffinity(0)))
             for program in self.run.programs:
                 self._saturate(program, ALL_CORES, ALL_CORES_CPU)
                 self._latency(program, P50, P99)
@@ -180,6 +182,11 @@ class Names:
             print(f"round {number + 1} of {rounds}  one core, queries/s: {', '.join(last)}", flush=True)
         for program, server in self.resolvers.servers.items():
             self._add(MEMORY, program, total(self._site.bed, (server.container,)).pss / _MIB)
+
+    def _confine(self, cores: int) -> None:
+        self.resolvers.confine(cores)
+        for program in self.run.programs:
+            self._ask(program, WARM_UP)
 
     def _add(self, figure: Figure, program: str, value: float) -> None:
         self.run.values[figure.name][program].append(value)
@@ -205,7 +212,7 @@ class Names:
         """Through dconnect's front door, whoever answers the queries: the machine has its processors only once."""
         with ThreadPoolExecutor(1) as pool:
             streams = pool.submit(self._site.load.measure, self._way, "down", STREAMS, self._seconds)
-            self._add(BESIDE, program, self._ask(program, self._seconds + WARM_UP).per_second)
+            self._add(BESIDE, program, self._ask(program, self._seconds + LOAD_WARM_UP).per_second)
         self._add(STREAMS_BESIDE, program, streams.result().per_second * 8 / 1e9)
 
     def _change(self) -> None:
