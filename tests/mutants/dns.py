@@ -22,6 +22,8 @@ MUTANTS = (
     Mutant("dns/zone.py", "None if name in self.bare else ", "", "tests/unit/dns/test_resolve.py"),
     Mutant("dns/zone.py", "                self.bare ^ other.bare,\n", "", "tests/unit/dns/test_lookup.py"),
     Mutant("dns/reverse.py", "inside.prefixlen < subnet.prefixlen", "False", "tests/unit/dns/test_lookup.py"),
+    Mutant("dns/reverse.py", "(-subnet.prefixlen, int", "(subnet.prefixlen, int", "tests/fuzz/test_dns_zones.py"),
+    Mutant("dns/names.py", " and not container.oneoff:", ":", "tests/fuzz/test_dns_zones.py"),
     Mutant("dns/cache.py", "return query[:2] + cast(", "return key[:2] + cast(", "tests/unit/dns/test_cache.py"),
     Mutant("dns/cache.py", "answer.rotate(-1)", "answer.rotate(0)", "tests/unit/dns/test_cache.py"),
     Mutant("dns/resolver.py", " and not (stream and is_truncated(kept))", "", "tests/unit/dns/test_resolver.py"),
