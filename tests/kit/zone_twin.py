@@ -200,9 +200,9 @@ def _settled(rivals: list[Claim]) -> Owner:
 
 
 def _is_above(claims: list[Claim], name: str) -> bool:
-    """Whether something exists below a name, or a wildcard stands there."""
+    """Whether something exists below a name, if only a wildcard."""
     below = [claim for claim in claims if claim.name.endswith(f".{name}")]
-    return any(claim.name.startswith("*.") or bool(_settled(_same(below, claim)).containers) for claim in below)
+    return any(_settled(_same(below, claim)).containers for claim in below)
 
 
 def _same(claims: list[Claim], one: Claim) -> list[Claim]:
