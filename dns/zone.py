@@ -145,8 +145,9 @@ class Space:
         self.wildcards = wildcards
         self.inner: set[str] = set()
         """Names that exist only because something below them does (empty non-terminals)."""
-        for name in itertools.chain((f"*.{name}" for name in wildcards), entries):
-            if "." in name and (name[0] == "*" or entries[name].exists):
+        every = itertools.chain(((f"*.{name}", entry) for name, entry in wildcards.items()), entries.items())
+        for name, entry in every:
+            if "." in name and entry.exists:
                 for parent in parents(name):
                     if parent in self.inner:
                         break

@@ -143,4 +143,15 @@ MUTANTS = (
         "DconnectError(sentence)",
         "tests/unit/cli/test_nc.py::test_an_unknown_name_is_one_sentence_and_5",
     ),
+    # An agent outlives its engine.
+    Mutant(
+        "agent/mooring.py", "            left_behind = True\n", "            pass\n", "tests/unit/agent/test_mooring.py"
+    ),
+    Mutant("agent/mooring.py", " or gone >= patience", "", "tests/unit/agent/test_mooring.py"),
+    Mutant(
+        "cli/client.py",
+        "if config is not None and await _answers(config):",
+        "if config is not None:",
+        "tests/unit/cli/test_commands.py::test_an_engine_that_is_away_with_its_agent_is_the_engine_s_failure",
+    ),
 )

@@ -25,6 +25,8 @@ MUTANTS = (
     Mutant(
         "dns/cache.py", "return query[:2] + answer if", "return key[:2] + answer if", "tests/unit/dns/test_cache.py"
     ),
+    Mutant("dns/reverse.py", "(-subnet.prefixlen, int", "(subnet.prefixlen, int", "tests/fuzz/test_dns_zones.py"),
+    Mutant("dns/names.py", " and not container.oneoff:", ":", "tests/fuzz/test_dns_zones.py"),
     Mutant("dns/cache.py", "answer.rotate(-1)", "answer.rotate(0)", "tests/unit/dns/test_cache.py"),
     Mutant("dns/resolver.py", " and not (stream and is_truncated(kept))", "", "tests/unit/dns/test_resolver.py"),
     Mutant("dns/resolver.py", "len(answers[0]) <= query.udp_limit and ", "", "tests/unit/dns/test_resolver.py"),

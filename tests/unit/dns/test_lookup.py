@@ -62,6 +62,9 @@ def test_a_stopped_container_does_not_exist_nor_does_what_only_it_held_open() ->
     for name in ("web.docker", "web.shop.docker", "shop.docker"):
         assert zone(stopped).lookup(name, A) == NxDomain("docker")
     assert zone(stopped).lookup("app.example.com", SOA) == NxDomain("app.example.com")
+    wild = container("web", domains="*.desk.docker", state="exited")
+    for name in ("desk.docker", "x.desk.docker"):
+        assert zone(wild).lookup(name, A) == NxDomain("docker")
 
 
 def test_a_running_container_without_addresses_is_nodata() -> None:
