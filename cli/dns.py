@@ -72,7 +72,7 @@ def install_command(
     running: list[AgentConfig] = []
 
     async def work(engine: Engine, _: engines.Choice) -> None:
-        running.append((await client.running(engine))[1])
+        running.append(await client.running(engine))
 
     with guard():
         found = detect(env)
