@@ -21,8 +21,9 @@ def names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 async def _names(ctx: typer.Context, incomplete: str) -> list[str]:
-    params = ctx.params
-    choice = engines.choose(engines.Machine.here(), context=params.get("context"), host=params.get("host"))
+    # The engine's options may stand before the command, which has not run.
+    given = ctx.params if ctx.params.get("context") or ctx.params.get("host") else ctx.find_root().params
+    choice = engines.choose(engines.Machine.here(), context=given.get("context"), host=given.get("host"))
     async with choice.open() as engine:
         config = await client.running(engine)
     status, body = await client.get(config, "/api/v1/names", deadline_s=_SECONDS)

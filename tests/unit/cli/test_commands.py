@@ -322,14 +322,26 @@ def test_dns_without_a_command_looks_names_up(agent: DockerEngine) -> None:
     assert dconnect("dns", "lookup", "lookup").stdout == "172.18.0.9\n"
 
 
+def complete(words: str) -> list[str]:
+    """What the shell offers behind words."""
+    asked = {"COMP_WORDS": f"dconnect {words}", "COMP_CWORD": str(len(words.split()))}
+    environ = {**os.environ, **asked, "_DCONNECT_COMPLETE": "complete_bash"}
+    return subprocess.run([PROGRAM], env=environ, capture_output=True, text=True, check=True).stdout.split()
+
+
 @pytest.mark.usefixtures("agent")
-@pytest.mark.parametrize("words", ["dns", "dns lookup", "dns web --json"])
+@pytest.mark.parametrize("words", ["dns", "dns lookup", "dns web --json", "nc"])
 def test_the_shell_completes_names_after_dns_with_and_without_its_command(words: str) -> None:
-    asked = {"COMP_WORDS": f"dconnect {words} d", "COMP_CWORD": str(len(words.split()) + 1)}
-    result = subprocess.run(
-        [PROGRAM], env={**os.environ, **asked, "_DCONNECT_COMPLETE": "complete_bash"}, capture_output=True, check=False
-    )
-    assert result.stdout.split() == [b"db", b"db.docker"]
+    assert complete(f"{words} d") == ["db", "db.docker"]
+
+
+def test_the_shell_completes_names_of_the_engine_that_is_named_before_or_after_the_command(
+    agent: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+    assert complete("dns d") == []
+    assert complete(f"--host {agent.url} dns d") == ["db", "db.docker"]
+    assert complete(f"dns --host {agent.url} d") == ["db", "db.docker"]
 
 
 @pytest.mark.usefixtures("agent")
