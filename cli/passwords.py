@@ -1,4 +1,4 @@
-"""Passwords of front doors: made, read from a file, and kept for this user alone.
+"""Passwords of front doors, and tokens of links: made, read from a file, and kept for this user alone.
 
 One JSON list in the user's state directory, mode 600, newest last: by it ``dconnect``'s own commands sign in, and an
 engine's generated password is the same after ``down`` and ``up``. Which entry fits an agent, the agent's proof tells.
@@ -54,6 +54,17 @@ class Entry:
 def default_file() -> Path:
     """The file on this machine."""
     return state.default_file().with_name("passwords.json")
+
+
+def token_file() -> Path:
+    """Where the tokens of links are kept, in the same form."""
+    return default_file().with_name("tokens.json")
+
+
+def link_token(config: AgentConfig, file: Path | None = None) -> str | None:
+    """What this user knows that opens an agent's link; None where nothing is known, or the agent has no tunnel."""
+    entry = _known(config.tun, file or token_file())
+    return entry.password if entry is not None else None
 
 
 def read(path: Path) -> Credentials:
@@ -112,10 +123,15 @@ def lock(config_auth: str, credentials: Credentials) -> str:
 
 def find(config: AgentConfig, file: Path | None = None) -> Entry | None:
     """What this user knows that opens an agent's front door; None where nothing is known, or wanted."""
-    if not config.auth:
+    return _known(config.auth, file or default_file())
+
+
+def _known(kept: str, file: Path) -> Entry | None:
+    """The newest entry that a proof is of."""
+    if not kept:
         return None
-    verifier = Verifier(config.auth)
-    for entry in reversed(_load(file or default_file())):
+    verifier = Verifier(kept)
+    for entry in reversed(_load(file)):
         if verifier.accepts(entry.user.encode(), entry.password.encode()):
             return entry
     return None
