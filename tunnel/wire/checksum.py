@@ -6,15 +6,23 @@ from typing import TypeAlias
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
+_CHUNK = 2048
+"""Bytes that become one number: sums of such are divided twice as fast as the number that 64 KiB are."""
+
 
 def checksum(*parts: Bytes) -> int:
     """The checksum of the parts in a row, all of even length but the last; its own field must be zero in them.
 
-    The one's complement sum of 16-bit words is the number that they form, modulo 0xFFFF: one division for all.
+    The one's complement sum of 16-bit words is the number that they form, modulo 0xFFFF.
     """
-    number = int.from_bytes(parts[0] if len(parts) == 1 else b"".join(parts))
-    if len(parts[-1]) % 2:
-        number <<= 8
+    data = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(data) % 2:
+        data = b"".join((data, b"\0"))
+    if len(data) <= _CHUNK:
+        number = int.from_bytes(data)
+    else:
+        view = memoryview(data)
+        number = sum([int.from_bytes(view[at : at + _CHUNK]) for at in range(0, len(view), _CHUNK)])
     if not number:
         return 0xFFFF
     rest = number % 0xFFFF
