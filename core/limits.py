@@ -251,3 +251,33 @@ HANDOVER_MESSAGE_BYTES = 64 * 1024
 
 NAME_CANDIDATES = 8
 """Names suggested for one that is unknown: a sentence, not a list."""
+
+LINK_JSON_BYTES = 4 * 64 * 1024
+"""A hello or config frame: the subnets of 4,000 networks, of both families, at 60 bytes a network."""
+
+LINK_REASON_BYTES = 512
+"""A bye frame: one sentence for a person."""
+
+LINK_TOKEN_CHARS, LINK_FEATURES, LINK_FEATURE_CHARS = 256, 32, 32
+"""What a hello may hold: a token has 43 characters; a feature is a word."""
+
+LINK_ADDRESSES = 8
+"""Addresses of the host's device: one of each family is what we give."""
+
+PACKET_BYTES = 65_535
+"""An IPv4 packet's most (RFC 791 §3.1), the largest MTU that Linux, macOS and wintun take, and so a device's."""
+
+LEAST_MTU = 1280
+"""IPv6 is not spoken over less (RFC 8200 §5)."""
+
+IPV6_EXTENSION_HEADERS = 8
+"""Walked through in one packet: RFC 8200 §4.1 has six in its order, with Destination Options twice."""
+
+REASSEMBLY_DATAGRAMS = 64
+"""Datagrams whose fragments are under way; the oldest makes room. At a device's MTU nothing is fragmented by itself."""
+
+REASSEMBLY_BYTES = 4 * 1024 * 1024
+"""Of all their fragments: REASSEMBLY_DATAGRAMS whole ones."""
+
+REASSEMBLY_SECONDS = 60.0
+"""RFC 8200 §4.5 has 60 s from the first fragment, RFC 1122 §3.3.2 between 60 and 120 s for IPv4."""
