@@ -18,11 +18,9 @@ from typing import Any
 
 from dconnect.cli import state
 from dconnect.core.config import AgentConfig
-from dconnect.core.credentials import MAX_BYTES, SALT_BYTES, Credentials, Verifier, proof
+from dconnect.core.credentials import GENERATED_USER, MAX_BYTES, SALT_BYTES, Credentials, Verifier, proof
 from dconnect.core.errors import DconnectError, UsageError
 
-USER = "dconnect"
-"""The user name that goes with a generated password."""
 PASSWORD_BYTES = 16
 """Of randomness in a generated password: beyond guessing, whatever is known about its digest."""
 MAX_ENTRIES = 64
@@ -97,7 +95,11 @@ def settle(file: Path, engine_id: str, given: Credentials | None) -> Entry:
         entry = Entry(engine_id, *given, generated=False)
     else:
         before = [each for each in entries if each.generated and each.engine == engine_id]
-        entry = before[-1] if before else Entry(engine_id, USER, secrets.token_hex(PASSWORD_BYTES), generated=True)
+        entry = (
+            before[-1]
+            if before
+            else Entry(engine_id, GENERATED_USER, secrets.token_hex(PASSWORD_BYTES), generated=True)
+        )
     try:
         _save(file, [*(each for each in entries if each != entry), entry])
     except OSError as error:

@@ -244,7 +244,10 @@ UDP_SOCKETS_PER_TURN, UDP_DATAGRAMS_PER_SOCKET = 8, 16
 """Datagrams relayed before others run again: 128, about 2 ms, as much as a TCP relay may take."""
 
 HANDOVER_LINKS = 16
-"""Workers that hand clients over: three, and what is left of dead ones for a moment."""
+"""Processes that hand clients over: five at most, and what is left of dead ones for a moment."""
+
+HANDOVER_MESSAGE_BYTES = 64 * 1024
+"""What is told of each: a few addresses, and of a link what came with its request, which is 20 KiB at most."""
 
 NAME_CANDIDATES = 8
 """Names suggested for one that is unknown: a sentence, not a list."""
