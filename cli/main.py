@@ -26,6 +26,7 @@ from dconnect.cli import (
     state,
     status,
     summary,
+    tun,
     up,
 )
 from dconnect.cli.output import complain, say
@@ -42,6 +43,8 @@ app = typer.Typer(
     help="Reach the containers that Docker hides: one agent, one proxy port, container names.",
 )
 app.add_typer(dns.app, name="dns")
+app.add_typer(tun.app, name="tun")
+app.command("cleanup")(tun.cleanup_command)
 
 Bind = Annotated[str, typer.Option(metavar="ADDRESS", help="Address the ports are published on.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help=f"Proxy port.  [default: {FRONT_DOOR_PORT} or next]")]

@@ -264,8 +264,8 @@ LINK_JSON_BYTES = 4 * 64 * 1024
 LINK_REASON_BYTES = 512
 """A bye frame: one sentence for a person."""
 
-LINK_TOKEN_CHARS, LINK_FEATURES, LINK_FEATURE_CHARS = 256, 32, 32
-"""What a hello may hold: a token has 43 characters; a feature is a word."""
+LINK_FEATURES, LINK_FEATURE_CHARS = 32, 32
+"""What a hello may hold; a feature is a word."""
 
 LINK_ADDRESSES = 8
 """Addresses of the host's device: one of each family is what we give."""
@@ -287,3 +287,60 @@ REASSEMBLY_BYTES = 4 * 1024 * 1024
 
 REASSEMBLY_SECONDS = 60.0
 """RFC 8200 §4.5 has 60 s from the first fragment, RFC 1122 §3.3.2 between 60 and 120 s for IPv4."""
+
+TUNNEL_SUBNETS = 512
+"""Routed into the host's device at once: engines have 31 networks unless their address pools are changed."""
+
+LINK_SLOTS = 128
+"""Packets that wait on the host for the link: 8 MiB, more than the window of a TCP connection (tcp_rmem: 6 MiB)."""
+
+EXPRESS_BYTES, EXPRESS_RUN = 512, 32
+"""Packets up to this size go before larger ones: pings, SYNs, queries, ACKs; but after so many one large one goes."""
+
+LINK_BATCH_BYTES = 128 * 1024
+"""Given to the kernel in one call: two of the largest packets. What comes later waits for it, 0.1 ms at 8 Gbit/s."""
+
+LINK_UNSENT_BYTES = 128 * 1024
+"""Bytes of the link that the kernel holds and has not sent (TCP_NOTSENT_LOWAT): what waits there waits in line."""
+
+LINK_SEND_BYTES, LINK_RECEIVE_BYTES = 512 * 1024, 512 * 1024
+"""The link's kernel buffers: twice what is under way at 8 Gbit/s and 0.2 ms."""
+
+LINK_TURN_BYTES = 256 * 1024
+"""Received before the device has its turn: 0.2 ms."""
+
+LINK_BUFFER_BYTES = 1024 * 1024
+"""Where frames are received: the longest one (LINK_JSON_BYTES) and a turn's bytes behind it."""
+
+DEVICE_RUN = 16
+"""Packets read from the device before the link has its turn."""
+
+LINK_BEAT_SECONDS, LINK_MISSES = 5.0, 3
+"""A ping so often; without a word for so many of them the link is dead."""
+
+LINK_WOKEN_SECONDS = 1.0
+"""For an answer after the machine slept: links that died meanwhile should not cost 15 s more."""
+
+LINK_CONFIG_SECONDS = 5.0
+"""From hello to config: the agent has it at hand, once it has asked its engine."""
+
+LINK_CONNECT_SECONDS = 2.0
+"""For each step of opening the link; the agent is on this machine, or at the other end of a quick line."""
+
+LINK_ANSWER_BYTES = 16 * 1024
+"""Head and sentence with which the agent answers the upgrade."""
+
+LINK_RETRY_SECONDS = 0.5
+"""The longest pause between two attempts at a lost link, so that it is back soon after that is possible."""
+
+GATE_SOURCES = 4096
+"""Addresses remembered as reached through the tunnel, so that a packet costs one look-up; then they are forgotten."""
+
+DOWN_ANSWERS = 64
+"""Packets answered as unreachable in one turn while the link is down."""
+
+CHANNEL_LINE_BYTES = 2 * LINK_JSON_BYTES
+"""Between the tunnel's two halves on the host: a config, quoted."""
+
+RECHECK_SECONDS = 10.0
+"""How often the host's routes are looked at again: VPNs and networks come and go, and say nothing."""
