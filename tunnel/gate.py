@@ -37,9 +37,9 @@ class Gate:
         if kind == SYN:
             return False  # connections go to containers, never from them
         if packet[0] >> 4 == 4:
-            source, destination = bytes(packet[12:16]), packet[16:20]
+            source, destination = bytes(packet[12:16]), bytes(packet[16:20])
         else:
-            source, destination = bytes(packet[8:24]), packet[24:40]
+            source, destination = bytes(packet[8:24]), bytes(packet[24:40])
         return destination in self._own and (source in self._known or self._leads_to(source))
 
     def _leads_to(self, source: bytes) -> bool:
