@@ -65,7 +65,7 @@ def connect(door: Door) -> Connection:
             f"The agent cannot be reached at {door} ({_words(error)}); see `dconnect status`."
         ) from error
     try:
-        return Connection(sock, _upgrade(sock, door), door)
+        return Connection(sock, upgrade(sock, door), door)
     except OSError as error:
         sock.close()
         raise DconnectError(f"The agent at {door} does not answer ({_words(error)}); see `dconnect logs`.") from error
@@ -94,8 +94,11 @@ def _socket(door: Door) -> socket.socket:
     return sock
 
 
-def _upgrade(sock: socket.socket, door: Door) -> bytes:
-    """Ask for the link; the bytes behind the answer's head."""
+def upgrade(sock: socket.socket, door: Door) -> bytes:
+    """Ask for the link on an open connection; the bytes behind the answer's head.
+
+    Raises: DconnectError for a refusal; OSError.
+    """
     lines = (
         f"GET {PATH} HTTP/1.1",
         f"Host: {door}",

@@ -5,6 +5,7 @@ The commands and what they print are fixed by golden tests; a utun device takes 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import subprocess
@@ -73,17 +74,23 @@ class MacHost:
         return sorted(name for name in self._run(["ifconfig", "-l"]).split() if name.startswith(prefix))
 
     def set_up(self, device: str, addresses: Sequence[Interface], mtu: int) -> None:
+        wanted = {each.ip for each in addresses}
+        for held, _ in parse_addresses(self._run(["ifconfig", device])):
+            if held not in wanted and not held.is_link_local:
+                self._run(["ifconfig", device, "inet" if held.version == 4 else "inet6", str(held), "-alias"])
         for each in addresses:
             if each.version == 4:
                 # utun is point-to-point: the peer is the address itself, and the network gets a route of its own.
                 mask = str(each.network.netmask)
                 self._run(["ifconfig", device, "inet", str(each.ip), str(each.ip), "netmask", mask, "alias"])
             else:
-                self._run(["ifconfig", device, "inet6", str(each), "alias"])
+                bits = str(each.network.prefixlen)
+                self._run(["ifconfig", device, "inet6", str(each.ip), "prefixlen", bits, "alias"])
         self._run(["ifconfig", device, "mtu", str(mtu), "up"])
         for each in addresses:
-            if each.version == 4 and each.network.prefixlen < 32:
-                self.add(each.network, device)
+            if each.version == 4:
+                with contextlib.suppress(FileExistsError):
+                    self.add(each.network, device)
 
     def add(self, subnet: IPNetwork, device: str) -> None:
         self._run(["route", "-q", "-n", "add", _FAMILY[subnet.version], str(subnet), "-interface", device])
