@@ -252,6 +252,49 @@ UDP_SOCKETS_PER_TURN, UDP_DATAGRAMS_PER_SOCKET = 8, 16
 HANDOVER_LINKS = 16
 """Processes that hand clients over: five at most, and what is left of dead ones for a moment."""
 
+LINKS = 16
+"""Hosts that have a link at once: each has an address, and 8 MiB of packets that may wait for it."""
+
+LINK_HELLO_SECONDS = 5.0
+"""From the upgrade to the host's hello, which it has at hand."""
+
+LINK_RESERVE = 32
+"""Places for packets that the gateway makes itself (pings, datagrams), which bulk from the device may not take."""
+
+LINK_TURN_PACKETS = 32
+"""Packets from the device before the links have their turn."""
+
+TUNNEL_SOCKET_BYTES = 1024 * 1024
+"""Asked for as buffers of a flow's TCP in the agent: what a fast flow has under way fits, and a slow one's packets do
+not fill the device, where others must wait behind them."""
+
+TUNNEL_DEVICE_PACKETS = 1000
+"""The device's queue: packets that the kernel has for us while we do something else. Beyond it they are lost."""
+
+TUNNEL_DIALS = 2048
+"""Connections whose SYN is held, or let through and not accepted yet; one beyond it is dropped, and comes again."""
+
+TUNNEL_ACCEPT_SECONDS = 10.0
+"""From the SYN that is let through to the accepted connection: the host's kernel answers at once."""
+
+TUNNEL_LISTENERS = 1024
+"""Destination ports that are listened on, of both families; the one not used for longest goes."""
+
+TUNNEL_ACCEPTS_PER_TURN = 64
+"""Connections accepted from one listener before others have their turn."""
+
+TUNNEL_UDP_FLOWS, TUNNEL_ECHO_FLOWS = 2048, 256
+"""UDP and ping flows, each with a socket; the one idle for longest goes."""
+
+TUNNEL_ECHO_SECONDS = 20.0
+"""A ping flow without a packet is forgotten: ping waits 10 s for an answer by itself."""
+
+TUNNEL_HELD_PACKETS, TUNNEL_HELD_BYTES = 16, 1024 * 1024
+"""Packets that wait for their flow's socket, of one flow, and their bytes of all flows."""
+
+TUNNEL_ERRORS_PER_SECOND = 1000
+"""ICMP errors sent (RFC 4443 §2.4 (f)): a port scan is told the truth, a flood is not answered in full."""
+
 HANDOVER_MESSAGE_BYTES = 64 * 1024
 """What is told of each: a few addresses, and of a link what came with its request, which is 20 KiB at most."""
 

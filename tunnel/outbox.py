@@ -44,6 +44,11 @@ class Outbox:
         return self._free[-1] if self._free else None
 
     @property
+    def room(self) -> int:
+        """Packets that can still be taken."""
+        return len(self._free)
+
+    @property
     def pending(self) -> bool:
         """Whether there is something to send."""
         return bool(self._batch or self._control or self._express or self._bulk)
