@@ -178,6 +178,10 @@ class Pumping:
     """The pump's process."""
 
     def __init__(self, order: Order, invoker: Invoker, listener: socket.socket) -> None:
+        """Start it.
+
+        Raises: DconnectError.
+        """
         ours, theirs = socket.socketpair()
         told = {
             "mtu": order.mtu,
@@ -187,7 +191,7 @@ class Pumping:
             "listener": listener.fileno(),
         }
         other = {} if invoker.uid == os.getuid() else _as(invoker)
-        with theirs:
+        with theirs, _explained(invoker):
             self._process = subprocess.Popen(  # noqa: S603 - our own program, and no shell
                 [sys.executable, "-P", "-m", "dconnect.cli.transparent.pumping", json.dumps(told)],
                 env=invoker.environment(os.environ),
@@ -210,6 +214,18 @@ class Pumping:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+@contextmanager
+def _explained(invoker: Invoker) -> Iterator[None]:
+    """What it means when the pump cannot be started."""
+    try:
+        yield
+    except OSError as error:
+        raise DconnectError(
+            f"The user {invoker.name} cannot run {sys.executable} ({error.strerror}), and the tunnel's pump runs as that "
+            "user; install dconnect where all may read it."
+        ) from error
 
 
 def _as(invoker: Invoker) -> dict[str, Any]:
