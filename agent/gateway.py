@@ -137,11 +137,10 @@ class GatewayProcess:
     """The wiring of it."""
 
     def __init__(self, lent: Lent, log_buffer: LogBuffer) -> None:
-        """Set up the agent's network. Raises: DconnectError."""
+        """Wire it. Raises: DconnectError."""
         self._lent = lent
         self._plan = plan = Plan(lent.config.tunnel_subnet(), TUNNEL_SUBNET_V6)
         device = inherited_device(os.dup(lent.tun), PACKET_BYTES)
-        steer(device.name, plan.subnet4, plan.subnet6)
         self._sessions = Sessions(log_buffer)
         self._known = Knowledge(lent.config, own_network(), (plan.own4, plan.own6))
         self._informed = Informed(lent.bus_path, self)
@@ -217,6 +216,8 @@ def subnets(inventory: Inventory) -> Iterable[IPNetwork]:
 async def main(lent: Lent, stop: asyncio.Event, log_buffer: LogBuffer) -> None:
     """Run the gateway."""
     try:
+        # In a thread, because pyroute2 runs an event loop of its own.
+        await asyncio.to_thread(steer, labels.TUN_NAME, lent.config.tunnel_subnet(), TUNNEL_SUBNET_V6)
         process = GatewayProcess(lent, log_buffer)
     except DconnectError as error:
         log.critical("the tunnel cannot be set up", reason=str(error))
