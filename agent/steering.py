@@ -21,6 +21,8 @@ from dconnect.core.limits import PACKET_BYTES, TUNNEL_DEVICE_PACKETS
 
 _TABLE = 213
 _PRIORITY = 213
+_HOST_SCOPE = 254
+"""RT_SCOPE_HOST: what a local route of IPv4 must have."""
 
 
 def steer(device: str, subnet4: IPv4Network, subnet6: IPv6Network) -> None:
@@ -42,7 +44,8 @@ def steer(device: str, subnet4: IPv4Network, subnet6: IPv6Network) -> None:
                 except NetlinkError as error:
                     if error.code != errno.EEXIST:
                         raise
-                kernel.route("replace", family=family, dst=everything, oif=loopback, type="local", table=_TABLE)
+                local = {"type": "local", "scope": _HOST_SCOPE, "table": _TABLE}
+                kernel.route("replace", family=family, dst=everything, oif=loopback, **local)
                 kernel.route("replace", family=family, dst=str(subnet), oif=index)
     except (NetlinkError, OSError, ValueError) as error:
         raise DconnectError(f"The agent's kernel does not let the tunnel be set up: {error}.") from error
