@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,25 +17,23 @@ from dconnect.cli import (
     client,
     completion,
     connections,
+    dns,
     down,
     engines,
-    names,
     nc,
     passwords,
     shells,
-    signals,
     state,
     status,
     summary,
+    tun,
     up,
 )
 from dconnect.cli.output import complain, say
+from dconnect.cli.running import Context, Host, Json, choice_of, guard, with_engine
 from dconnect.core.config import DEFAULT_SUFFIXES, DNS_PORT, FRONT_DOOR_PORT, TUNNEL_SUBNET, AgentConfig, Egress
-from dconnect.core.errors import DconnectError, Interrupted, UsageError
+from dconnect.core.errors import UsageError
 from dconnect.core.rules import Option, parse_rule
-
-DEBUG = "DCONNECT_DEBUG"
-"""Environment variable that lets unexpected errors through with their traceback."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,10 +42,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Reach the containers that Docker hides: one agent, one proxy port, container names.",
 )
+app.add_typer(dns.app, name="dns")
+app.add_typer(tun.app, name="tun")
+app.command("cleanup")(tun.cleanup_command)
 
-Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="Docker context to use.")]
-Host = Annotated[str | None, typer.Option("--host", "-H", metavar="URL", help="Docker engine to use.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Bind = Annotated[str, typer.Option(metavar="ADDRESS", help="Address the ports are published on.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help=f"Proxy port.  [default: {FRONT_DOOR_PORT} or next]")]
 DnsPort = Annotated[int | None, typer.Option(min=1, max=65535, help=f"DNS port.  [default: {DNS_PORT} or next]")]
@@ -72,75 +68,6 @@ Auth = Annotated[bool, typer.Option("--auth", help="Want a password at the front
 AuthFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Want a password, this file's one line user:password.")
 ]
-
-
-@contextmanager
-def _guard(undone: str | None = "") -> Iterator[None]:
-    """Run a command; every failure becomes one sentence on stderr and an exit code.
-
-    ``undone`` says what an interruption means that the command itself did not explain; None where
-    it is the usual end.
-    """
-    with signals.as_ctrl_c() as came:
-        try:
-            yield
-            if sys.stdout is not None:  # closed by whoever started us
-                sys.stdout.flush()  # here, where we know what it means that the reader is gone
-        except typer.Exit:
-            raise
-        except Interrupted as error:
-            _complain(error, str(error))
-            raise _exit_interrupted(came) from None
-        except DconnectError as error:
-            _complain(error, str(error))
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            if undone is not None:
-                complain(f"dconnect: interrupted{undone}.")
-            raise _exit_interrupted(came) from None
-        except BrokenPipeError:  # `dconnect dns | head`: the reader has what it wanted
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
-        except Exception as error:
-            if os.environ.get(DEBUG):
-                raise
-            _complain(error, f"unexpected {type(error).__name__}: {error}; {DEBUG}=1 shows more, please report it.")
-            raise typer.Exit(1) from None
-
-
-def _exit_interrupted(came: list[int]) -> typer.Exit:
-    """128 and the signal's number, as shells have it."""
-    return typer.Exit(128 + came[0] if came else Interrupted.exit_code)
-
-
-def _complain(error: Exception, sentence: str) -> None:
-    for each in (sentence, *getattr(error, "__notes__", ())):
-        complain(f"dconnect: {each}")
-
-
-def _with_engine(
-    ctx: typer.Context,
-    context: str | None,
-    host: str | None,
-    work: Callable[[Engine, engines.Choice], Coroutine[Any, Any, None]],
-    undone: str | None = "",
-) -> None:
-    """Choose the engine, open it, and run a command on it."""
-
-    async def opened(choice: engines.Choice) -> None:
-        async with choice.open() as engine:
-            await work(engine, choice)
-
-    with _guard(undone):
-        asyncio.run(opened(_choice(ctx, context, host)))
-
-
-def _choice(ctx: typer.Context, context: str | None, host: str | None) -> engines.Choice:
-    """The engine by the options after the command, else by those before it."""
-    if not (context or host):
-        outer: dict[str, str | None] = ctx.obj or {}
-        context, host = outer.get("context"), outer.get("host")
-    return engines.choose(engines.Machine.here(), context=context, host=host)
 
 
 def _config(
@@ -223,7 +150,7 @@ def up_command(
     host: Host = None,
 ) -> None:
     """Start the agent, building its image first where needed."""
-    with _guard():
+    with guard():
         config = _config(
             bind=bind,
             port=port,
@@ -246,7 +173,7 @@ def up_command(
         else:
             await summary.as_text(choice, result, got)
 
-    _with_engine(ctx, context, host, work, undone="; `dconnect down` removes what may be left")
+    with_engine(ctx, context, host, work, undone="; `dconnect down` removes what may be left")
 
 
 @app.command("down")
@@ -259,41 +186,19 @@ def down_command(
 ) -> None:
     """Stop the agent and remove what is ours from the engine."""
     undone = "; call it again to finish"
-    _with_engine(ctx, context, host, lambda engine, _: down.down(engine, images=images), undone)
+    with_engine(ctx, context, host, lambda engine, _: down.down(engine, images=images), undone)
 
 
 @app.command("status")
 def status_command(ctx: typer.Context, *, json_: Json = False, context: Context = None, host: Host = None) -> None:
     """Tell what runs, and how well."""
-    _with_engine(ctx, context, host, lambda engine, choice: status.status(engine, choice, as_json=json_))
+    with_engine(ctx, context, host, lambda engine, choice: status.status(engine, choice, as_json=json_))
 
 
 @app.command("connections")
 def connections_command(ctx: typer.Context, *, json_: Json = False, context: Context = None, host: Host = None) -> None:
     """List who is connected to what now."""
-    _with_engine(ctx, context, host, lambda engine, _: connections.connections(engine, as_json=json_))
-
-
-@app.command("dns")
-def dns_command(
-    ctx: typer.Context,
-    *,
-    name: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Names or addresses to look up.", autocompletion=completion.names),
-    ] = None,
-    kind: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="DNS records: A, SRV, TXT, PTR …")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the table anew when it changes.")] = False,
-    json_: Json = False,
-    context: Context = None,
-    host: Host = None,
-) -> None:
-    """Look names up, or list every name; without an agent too."""
-
-    async def work(engine: Engine, _: engines.Choice) -> None:
-        await names.dns(engine, name or [], kind=kind, as_json=json_, watch=watch)
-
-    _with_engine(ctx, context, host, work, undone=None if watch else "")
+    with_engine(ctx, context, host, lambda engine, _: connections.connections(engine, as_json=json_))
 
 
 @app.command("nc")
@@ -313,10 +218,10 @@ def nc_command(
     async def work(engine: Engine, _: engines.Choice) -> None:
         found.append((await client.running(engine))[1])
 
-    with _guard():
+    with guard():
         target = nc.target_of(target_host, target_port)
-    _with_engine(ctx, context, host, work)
-    with _guard(undone=None):  # outside of the event loop, which would keep Ctrl-C to itself
+    with_engine(ctx, context, host, work)
+    with guard(undone=None):  # outside of the event loop, which would keep Ctrl-C to itself
         nc.nc(found[0], target)
 
 
@@ -329,7 +234,7 @@ def env_command(
     host: Host = None,
 ) -> None:
     """Print proxy settings for eval."""
-    with _guard():
+    with guard():
         known = {text: text for text in shells.SHELLS}
         if shell is not None and shell not in known:
             raise UsageError(f"--shell {shell!r} is none of {', '.join(shells.SHELLS)}.")
@@ -343,7 +248,7 @@ def env_command(
         known = entry.credentials if entry is not None else None
         sys.stdout.write(shells.render(chosen, shells.settings(config, known)))
 
-    _with_engine(ctx, context, host, work)
+    with_engine(ctx, context, host, work)
 
 
 @app.command("logs")
@@ -364,7 +269,7 @@ def logs_command(
                 sys.stdout.write(part)
                 sys.stdout.flush()
 
-    _with_engine(ctx, context, host, work, undone=None if follow else "")
+    with_engine(ctx, context, host, work, undone=None if follow else "")
 
 
 @app.command("agent")
@@ -385,7 +290,7 @@ def agent_command(
     host: Host = None,
 ) -> None:
     """Run the agent here, in the foreground, where this machine reaches containers itself."""
-    with _guard():
+    with guard():
         config = _config(
             bind=bind,
             port=port,
@@ -397,7 +302,7 @@ def agent_command(
             dns_forward=dns_forward,
             embedded=True,
         )
-        choice = _choice(ctx, context, host)
+        choice = choice_of(ctx, context, host)
         if sys.platform != "linux":
             raise UsageError("Only a Linux machine can reach containers itself; use `dconnect up` here.")
         if choice.tls is not None or choice.url.startswith("ssh:"):

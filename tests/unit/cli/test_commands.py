@@ -281,6 +281,26 @@ def test_dns_json_is_json_and_nothing_else_also_when_a_name_is_unknown() -> None
     assert table.stderr == ""
 
 
+def test_dns_without_a_command_looks_names_up(agent: DockerEngine) -> None:
+    agent.names.append(container("lookup", "172.18.0.9"))
+    agent.names.append(container("status", "172.18.0.8"))
+    for words in (("web",), ("--json", "web"), ("web", "--type", "nonsense"), ("nope",), ("--watch", "web"), ()):
+        short, long = dconnect("dns", *words), dconnect("dns", "lookup", *words)
+        assert (short.exit_code, short.stdout, short.stderr) == (long.exit_code, long.stdout, long.stderr)
+    assert dconnect("dns", "lookup", "status").stdout == "172.18.0.8\n"
+    assert dconnect("dns", "lookup", "lookup").stdout == "172.18.0.9\n"
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize("words", ["dns", "dns lookup", "dns web --json"])
+def test_the_shell_completes_names_after_dns_with_and_without_its_command(words: str) -> None:
+    asked = {"COMP_WORDS": f"dconnect {words} d", "COMP_CWORD": str(len(words.split()) + 1)}
+    result = subprocess.run(
+        [PROGRAM], env={**os.environ, **asked, "_DCONNECT_COMPLETE": "complete_bash"}, capture_output=True, check=False
+    )
+    assert result.stdout.split() == [b"db", b"db.docker"]
+
+
 @pytest.mark.usefixtures("agent")
 def test_the_table_has_no_control_sequences_where_stdout_is_no_terminal() -> None:
     result = dconnect("dns")
