@@ -261,7 +261,7 @@ LINK_HELLO_SECONDS = 5.0
 LINK_RESERVE = 32
 """Places for packets that the gateway makes itself (pings, datagrams), which bulk from the device may not take."""
 
-LINK_TURN_PACKETS = 32
+LINK_TURN_PACKETS = 16
 """Packets from the device before the links have their turn."""
 
 TUNNEL_SOCKET_BYTES = 1024 * 1024

@@ -33,7 +33,7 @@ class MemoryDevice:
     def read_into(self, buffer: memoryview | bytearray) -> int:
         size = self._socket.recv_into(buffer)
         if not size:
-            raise OSError(errno.EBADFD, os.strerror(errno.EBADFD))  # as a TUN device that was removed
+            raise OSError(errno.EIO, os.strerror(errno.EIO))  # the device was removed
         return size
 
     def write(self, packet: memoryview | bytes | bytearray) -> None:

@@ -60,13 +60,14 @@ class LinuxDevice:
     def from_fd(cls, fd: int, mtu: int) -> LinuxDevice:
         """Own a descriptor that another process opened; its namespace does not matter.
 
-        Raises: DconnectError: it is no TUN device's, or one of another kind than ours.
+        Raises: DconnectError: it is no TUN device's, or a TAP's, or one with offload headers. One without IFF_NO_PI
+                cannot be told: the kernel answers with IFF_NOFILTER, which is the same bit.
         """
         try:
             raw, flags = _IFREQ.unpack(fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ.size)))
         except OSError as error:
             raise DconnectError(f"Descriptor {fd} is no TUN device's: {error.strerror}.") from error
-        if flags & (_IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR) != _IFF_TUN | _IFF_NO_PI:
+        if flags & (_IFF_TUN | _IFF_VNET_HDR) != _IFF_TUN:
             raise DconnectError(f"Descriptor {fd} is a device that does not give IP packets alone.")
         return cls(fd, raw.rstrip(b"\0").decode(), mtu)
 

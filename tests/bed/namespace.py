@@ -7,15 +7,16 @@ import os
 import socket as sockets
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 File = int | IO[bytes] | None
+T = TypeVar("T")
 
 
 class BedError(Exception):
@@ -101,25 +102,30 @@ class Namespace:
             stderr=stderr,
         )
 
-    def socket(self, family: int = sockets.AF_INET, kind: int = sockets.SOCK_STREAM) -> sockets.socket:
-        """A socket of this namespace for use in this process: it keeps the namespace it was made in."""
-        made: list[sockets.socket | OSError] = []
+    def call(self, work: Callable[[], T]) -> T:
+        """Do something in this namespace, within this process; what it raises is raised here."""
+        done: list[T] = []
+        failed: list[Exception] = []
 
-        def make() -> None:
+        def enter() -> None:
             try:
                 with self.path.open("rb") as file:
                     _setns(file.fileno(), _CLONE_NEWNET)
-                made.append(sockets.socket(family, kind))
-            except OSError as error:
-                made.append(error)
+                done.append(work())
+            except Exception as error:  # noqa: BLE001 - raised again below
+                failed.append(error)
 
         # Only the calling thread changes namespace, and it ends here.
-        thread = threading.Thread(target=make, name="bed-socket")
+        thread = threading.Thread(target=enter, name="bed-namespace")
         thread.start()
         thread.join()
-        if isinstance(made[0], OSError):
-            raise made[0]
-        return made[0]
+        if failed:
+            raise failed[0]
+        return done[0]
+
+    def socket(self, family: int = sockets.AF_INET, kind: int = sockets.SOCK_STREAM) -> sockets.socket:
+        """A socket of this namespace for use in this process: it keeps the namespace it was made in."""
+        return self.call(lambda: sockets.socket(family, kind))
 
     def connect(self, address: str, port: int, timeout: float = 5) -> sockets.socket:
         """A TCP connection from this namespace; ``timeout`` (seconds) stays set on the socket.

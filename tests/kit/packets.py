@@ -140,3 +140,10 @@ PARTS6 = tuple(
     )
 )
 """WHOLE6 in fragments."""
+
+_NAMES = {value: name for name, value in list(globals().items()) if isinstance(value, bytes)}
+
+
+def named(value: object) -> str | None:
+    """A packet's name here, for pytest; other bytes in hex."""
+    return _NAMES.get(value, value.hex()) if isinstance(value, bytes) else None

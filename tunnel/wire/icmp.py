@@ -11,7 +11,7 @@ from typing import NamedTuple
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import LEAST_MTU
 from dconnect.tunnel.wire.checksum import Bytes, checksum, is_sound, pseudo_header
-from dconnect.tunnel.wire.packets import ICMP, ICMP6, Packet, build
+from dconnect.tunnel.wire.packets import ICMP, ICMP6, Packet, build, is_between_hosts
 
 NETWORK, HOST, PROTOCOL, PORT, HOST_UNKNOWN, PROHIBITED = 0, 1, 2, 3, 7, 13
 """Codes of ICMPv4's "destination unreachable" (RFC 792, RFC 1812 §5.2.7.1), as the table of failures has them."""
@@ -79,8 +79,8 @@ def unreachable(packet: Packet, code: int, source: bytes | None = None) -> bytes
     Args:    packet: as ``parse`` gave it.
              code: ICMPv4's, also for IPv6, where it becomes the like one.
              source: who tells it; the packet's destination when None.
-    Returns: None where no error may be sent (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)). A subnet's own broadcast address
-             looks like any other: whoever knows the subnets must ask first.
+    Returns: None where no error may be sent: about an error, a fragment but the first, or what is not between two
+             hosts (RFC 1122 §3.2.2, RFC 4443 §2.4 (e); ``packets.is_between_hosts``).
     """
     if not _may_be_told(packet):
         return None
@@ -95,18 +95,15 @@ def unreachable(packet: Packet, code: int, source: bytes | None = None) -> bytes
 
 def _may_be_told(packet: Packet) -> bool:
     """Whether an error may answer a packet."""
-    source, destination, part = packet.source, packet.destination, packet.part
+    part = packet.part
     if part is not None and part.offset:
         return False
     kind = packet.payload[0] if packet.payload else 0
-    if packet.version == 4:
-        if packet.protocol == ICMP and kind in _ERRORS4:
-            return False
-        # 0/8, 127/8, and from 224 on multicast, class E and broadcast (RFC 1122 §3.2.2)
-        return source[0] not in {0, 127} and source[0] < 224 and destination[0] < 224
-    if packet.protocol == ICMP6 and (kind < 128 or kind == _REDIRECT6):
+    if packet.protocol == ICMP and kind in _ERRORS4 and packet.version == 4:
         return False
-    return source[0] != 0xFF and destination[0] != 0xFF and any(source)
+    if packet.protocol == ICMP6 and (kind < 128 or kind == _REDIRECT6) and packet.version == 6:
+        return False
+    return is_between_hosts(packet)
 
 
 def _packet(source: bytes, destination: bytes, header: bytes, data: Bytes) -> bytes:

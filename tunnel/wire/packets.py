@@ -147,6 +147,19 @@ def _parse4(raw: memoryview) -> Packet:
     return Packet(4, source, destination, protocol, 9, payload, part, raw)
 
 
+def is_between_hosts(packet: Packet) -> bool:
+    """Whether a packet goes from one host to one host, so that it may be answered by an error or a reset.
+
+    Not 0/8, 127/8, multicast, class E and broadcast as a source, nor the last three as a destination (RFC 1122
+    §3.2.2, RFC 4443 §2.4 (e), RFC 9293 §3.9.2.3). A subnet's own broadcast address looks like any other: whoever
+    knows the subnets must ask first.
+    """
+    source, destination = packet.source, packet.destination
+    if packet.version == 4:
+        return source[0] not in {0, 127} and source[0] < 224 and destination[0] < 224
+    return source[0] != 0xFF and destination[0] != 0xFF and any(source)
+
+
 def _check_options4(options: memoryview) -> None:
     """KIND u8 | LENGTH u8 | data, or KIND 0 (the end) or 1 (nothing) alone; a source's routes are not followed.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dconnect.core.errors import MalformedMessage
 from dconnect.tunnel.wire.checksum import checksum, is_sound, pseudo_header
-from dconnect.tunnel.wire.packets import TCP, Packet, build
+from dconnect.tunnel.wire.packets import TCP, Packet, build, is_between_hosts
 
 FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 
@@ -50,9 +50,9 @@ def parse(packet: Packet) -> Segment:
 def reset(packet: Packet, segment: Segment) -> bytes | None:
     """The packet that tells a segment's sender that there is no such connection (RFC 9293 §3.10.7.1).
 
-    Returns: None for a RST, which is never answered.
+    Returns: None for a RST, which is never answered, and for what is not between two hosts (§3.9.2.3).
     """
-    if segment.flags & RST:
+    if segment.flags & RST or not is_between_hosts(packet):
         return None
     if segment.flags & ACK:
         sequence, acknowledgment, flags = segment.acknowledgment, 0, RST

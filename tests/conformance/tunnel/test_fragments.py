@@ -13,7 +13,7 @@ from dconnect.tunnel.wire.checksum import checksum
 from dconnect.tunnel.wire.fragments import Reassembly, split
 from dconnect.tunnel.wire.packets import parse
 from kit import packets as gold
-from kit.packets import A4, A6, B4, B6
+from kit.packets import A4, A6, B4, B6, named
 
 BOTH = [(gold.PARTS4, gold.WHOLE4), (gold.PARTS6, gold.WHOLE6)]
 
@@ -33,7 +33,7 @@ def _part6(offset: int, payload: bytes, *, more: bool = True, kind: int = 17, be
     return packets.build(A6, B6, first, before + header + payload)
 
 
-@pytest.mark.parametrize(("parts", "whole"), BOTH)
+@pytest.mark.parametrize(("parts", "whole"), BOTH, ids=named)
 def test_rfc791_s3_2_rfc8200_s4_5_fragments_in_any_order_make_the_datagram(
     parts: tuple[bytes, ...], whole: bytes
 ) -> None:
@@ -120,6 +120,7 @@ def test_rfc5722_s4_overlapping_fragments_are_discarded_with_all_that_come_later
         (_part4(16, bytes(8), more=False), _part4(8, bytes(8), more=False)),
         (_part4(24, bytes(8)), _part4(8, bytes(8), more=False)),
     ],
+    ids=named,
 )
 def test_fragments_that_disagree_about_the_end_are_discarded(first: bytes, second: bytes) -> None:
     table = Reassembly()
@@ -129,7 +130,7 @@ def test_fragments_that_disagree_about_the_end_are_discarded(first: bytes, secon
     assert table.held == 0
 
 
-@pytest.mark.parametrize(("parts", "whole"), BOTH)
+@pytest.mark.parametrize(("parts", "whole"), BOTH, ids=named)
 def test_rfc8200_s4_5_exact_duplicates_are_dropped(parts: tuple[bytes, ...], whole: bytes) -> None:
     table = Reassembly()
     for part in parts[:-1]:
@@ -197,7 +198,7 @@ def test_rfc8200_s4_5_an_ipv6_datagram_is_split_as_others_split_it() -> None:
     assert made[1][:56].hex() == f"6000000003102c40{addresses}110004d0123456780000000000000000"
 
 
-@pytest.mark.parametrize(("source", "destination"), [(A4, B4), (A6, B6)])
+@pytest.mark.parametrize(("source", "destination"), [(A4, B4), (A6, B6)], ids=named)
 def test_what_fits_is_not_split(source: bytes, destination: bytes) -> None:
     header = 28 if source == A4 else 48
     fitting = udp.packet((source, 1), (destination, 2), bytes(1500 - header))

@@ -9,7 +9,7 @@ from dconnect.core.failure import Failure
 from dconnect.tunnel.wire import icmp, packets, tcp, udp
 from dconnect.tunnel.wire.packets import parse
 from kit import packets as gold
-from kit.packets import A4, A6, B4, B6
+from kit.packets import A4, A6, B4, B6, named
 
 
 def _damaged(packet: bytes) -> list[bytes]:
@@ -24,7 +24,7 @@ def test_rfc9293_s3_1_a_segment_is_read() -> None:
     assert tcp.parse(parse(gold.DATA4)) == (40000, 80, 1001, 5000, tcp.PSH | tcp.ACK, 5)
 
 
-@pytest.mark.parametrize("packet", [gold.SYN4, gold.SYN6, gold.DATA4])
+@pytest.mark.parametrize("packet", [gold.SYN4, gold.SYN6, gold.DATA4], ids=named)
 def test_rfc9293_s3_1_must_3_a_segment_that_was_changed_is_discarded(packet: bytes) -> None:
     for damaged in _damaged(packet):
         with pytest.raises(MalformedMessage, match="TCP"):
@@ -40,7 +40,9 @@ def test_rfc9293_s3_1_the_data_offset_must_lie_within_the_segment() -> None:
         tcp.parse(parse(packets.build(A4, B4, packets.TCP, bytes(19))))
 
 
-@pytest.mark.parametrize(("packet", "answer"), [(gold.SYN4, gold.RST_OF_SYN4), (gold.SYN6, gold.RST_OF_SYN6)])
+@pytest.mark.parametrize(
+    ("packet", "answer"), [(gold.SYN4, gold.RST_OF_SYN4), (gold.SYN6, gold.RST_OF_SYN6)], ids=named
+)
 def test_rfc9293_s3_10_7_1_without_ack_the_reset_acknowledges_what_came(packet: bytes, answer: bytes) -> None:
     found = parse(packet)
     assert tcp.reset(found, tcp.parse(found)) == answer  # SYN6: modulo 2**32
@@ -51,20 +53,20 @@ def test_rfc9293_s3_10_7_1_with_ack_the_reset_has_its_number() -> None:
     assert tcp.reset(found, tcp.parse(found)) == gold.RST_OF_DATA4
 
 
-@pytest.mark.parametrize("packet", [gold.RST_OF_SYN4, gold.RST_OF_SYN6, gold.RST_OF_DATA4])
+@pytest.mark.parametrize("packet", [gold.RST_OF_SYN4, gold.RST_OF_SYN6, gold.RST_OF_DATA4], ids=named)
 def test_rfc9293_s3_10_7_1_a_reset_is_not_answered(packet: bytes) -> None:
     found = parse(packet)
     assert tcp.reset(found, tcp.parse(found)) is None
 
 
-@pytest.mark.parametrize(("packet", "addresses"), [(gold.UDP4, (A4, B4)), (gold.UDP6, (A6, B6))])
+@pytest.mark.parametrize(("packet", "addresses"), [(gold.UDP4, (A4, B4)), (gold.UDP6, (A6, B6))], ids=named)
 def test_rfc768_a_datagram_is_read_and_written(packet: bytes, addresses: tuple[bytes, bytes]) -> None:
     found = udp.parse(parse(packet))
     assert (found.source_port, found.destination_port, bytes(found.payload)) == (5353, 53, b"query")
     assert udp.packet((addresses[0], 5353), (addresses[1], 53), b"query") == packet
 
 
-@pytest.mark.parametrize("packet", [gold.UDP4, gold.UDP6])
+@pytest.mark.parametrize("packet", [gold.UDP4, gold.UDP6], ids=named)
 def test_rfc1122_s4_1_3_4_a_datagram_that_was_changed_is_discarded(packet: bytes) -> None:
     for damaged in _damaged(packet):
         with pytest.raises(MalformedMessage, match="UDP"):
@@ -80,7 +82,7 @@ def test_rfc8200_s8_1_over_ipv6_there_must_be_one() -> None:
         udp.parse(parse(gold.UDP6_UNSUMMED))
 
 
-@pytest.mark.parametrize(("source", "destination"), [(A4, B4), (A6, B6)])
+@pytest.mark.parametrize(("source", "destination"), [(A4, B4), (A6, B6)], ids=named)
 def test_rfc768_a_checksum_of_zero_is_sent_as_ones(source: bytes, destination: bytes) -> None:
     plain = udp.packet((source, 1), (destination, 2), bytes(2))
     at = len(plain) - 4
@@ -118,7 +120,7 @@ ECHOES = [
 ]
 
 
-@pytest.mark.parametrize(("packet", "source", "destination", "is_request"), ECHOES)
+@pytest.mark.parametrize(("packet", "source", "destination", "is_request"), ECHOES, ids=named)
 def test_rfc792_rfc4443_s4_echoes_are_read_and_written(
     packet: bytes, source: bytes, destination: bytes, is_request: bool
 ) -> None:
@@ -128,7 +130,7 @@ def test_rfc792_rfc4443_s4_echoes_are_read_and_written(
     assert icmp.echo_packet(source, destination, found) == packet
 
 
-@pytest.mark.parametrize("packet", [gold.PING4, gold.PONG6])
+@pytest.mark.parametrize("packet", [gold.PING4, gold.PONG6], ids=named)
 def test_rfc4443_s2_3_an_echo_that_was_changed_is_discarded(packet: bytes) -> None:
     for damaged in _damaged(packet):
         with pytest.raises(MalformedMessage, match="ICMP"):
@@ -160,6 +162,7 @@ def test_rfc792_an_echo_reply_of_zeros_has_a_checksum_that_receivers_take() -> N
         (gold.UDP6, icmp.HOST, None, gold.HOST6),
         (gold.UDP6, icmp.PROTOCOL, None, gold.PROTOCOL6),
     ],
+    ids=named,
 )
 def test_rfc792_rfc4443_s3_1_unreachable(packet: bytes, code: int, source: bytes | None, answer: bytes) -> None:
     assert icmp.unreachable(parse(packet), code, source) == answer
@@ -227,36 +230,37 @@ def test_rfc4443_s2_4_e_1_and_2_an_icmpv6_error_or_redirect_is_not_answered() ->
     assert icmp.unreachable(parse(gold.PING6), icmp.HOST) is not None
 
 
-@pytest.mark.parametrize(
-    ("source", "destination"),
-    [
-        (A4, bytes((255, 255, 255, 255))),
-        (A4, bytes((224, 0, 0, 251))),
-        (bytes(4), B4),
-        (bytes((0, 0, 0, 9)), B4),
-        (bytes((127, 0, 0, 1)), B4),
-        (bytes((224, 0, 0, 1)), B4),
-        (bytes((240, 0, 0, 1)), B4),
-        (bytes((255, 255, 255, 255)), B4),
-    ],
-)
-def test_rfc1122_s3_2_2_a_broadcast_or_a_source_that_is_no_single_host_is_not_answered(
+NOT_BETWEEN_HOSTS = [
+    (A4, bytes((255, 255, 255, 255))),
+    (A4, bytes((224, 0, 0, 251))),
+    (bytes(4), B4),
+    (bytes((0, 0, 0, 9)), B4),
+    (bytes((127, 0, 0, 1)), B4),
+    (bytes((224, 0, 0, 1)), B4),
+    (bytes((240, 0, 0, 1)), B4),
+    (bytes((255, 255, 255, 255)), B4),
+    (A6, b"\xff\x02" + bytes(13) + b"\xfb"),
+    (bytes(16), B6),
+    (b"\xff\x02" + bytes(13) + b"\x01", B6),
+]
+
+
+@pytest.mark.parametrize(("source", "destination"), NOT_BETWEEN_HOSTS, ids=named)
+def test_rfc1122_s3_2_2_rfc4443_s2_4_e_what_is_not_between_two_hosts_is_not_answered(
     source: bytes, destination: bytes
 ) -> None:
     assert icmp.unreachable(parse(udp.packet((source, 1), (destination, 2), b"")), icmp.PORT) is None
 
 
-@pytest.mark.parametrize(
-    ("source", "destination"),
-    [(A6, b"\xff\x02" + bytes(13) + b"\xfb"), (bytes(16), B6), (b"\xff\x02" + bytes(13) + b"\x01", B6)],
-)
-def test_rfc4443_s2_4_e_3_and_6_a_multicast_or_a_source_that_is_no_single_node_is_not_answered(
+@pytest.mark.parametrize(("source", "destination"), NOT_BETWEEN_HOSTS, ids=named)
+def test_rfc9293_s3_9_2_3_must_57_a_syn_that_is_not_between_two_hosts_is_not_answered(
     source: bytes, destination: bytes
 ) -> None:
-    assert icmp.unreachable(parse(udp.packet((source, 1), (destination, 2), b"")), icmp.PORT) is None
+    found = parse(packets.build(source, destination, packets.TCP, bytes(20)))
+    assert tcp.reset(found, tcp.Segment(40000, 80, 1000, 0, tcp.SYN, 1)) is None
 
 
-@pytest.mark.parametrize("parts", [gold.PARTS4, gold.PARTS6])
+@pytest.mark.parametrize("parts", [gold.PARTS4, gold.PARTS6], ids=named)
 def test_rfc1122_s3_2_2_only_the_first_fragment_is_answered(parts: tuple[bytes, ...]) -> None:
     assert icmp.unreachable(parse(parts[0]), icmp.HOST) is not None
     for part in parts[1:]:

@@ -6,7 +6,7 @@ from dconnect.core.errors import MalformedMessage
 from dconnect.tunnel.wire import packets
 from dconnect.tunnel.wire.packets import FRAGMENT, ICMP, ICMP6, SYN, TCP, UDP, flow
 from kit import packets as gold
-from kit.packets import A4, A6, B4, B6
+from kit.packets import A4, A6, B4, B6, named
 
 PORTS = bytes.fromhex("9c400050")  # 40000 → 80
 DNS_PORTS = bytes.fromhex("14e90035")  # 5353 → 53
@@ -40,12 +40,13 @@ def _flagged(packet: bytes, flags: int) -> bytes:
         (gold.PARTS6[0], FRAGMENT, b""),
         (gold.PARTS6[1], FRAGMENT, b""),
     ],
+    ids=named,
 )
 def test_a_packet_is_told_by_its_kind_and_flow(packet: bytes, kind: int, key: bytes) -> None:
     assert _flow(packet) == (kind, key)
 
 
-@pytest.mark.parametrize("packet", [gold.SYN4, gold.SYN6])
+@pytest.mark.parametrize("packet", [gold.SYN4, gold.SYN6], ids=named)
 def test_only_a_syn_without_ack_rst_and_fin_begins_a_connection(packet: bytes) -> None:
     for flags in range(256):
         kind, _ = _flow(_flagged(packet, flags))
@@ -67,7 +68,9 @@ def test_a_connections_first_segment_with_options_before_it_is_still_a_syn() -> 
     assert _flow(packets.build(A6, B6, packets.DESTINATION_OPTIONS, options + segment)) == (SYN, A6 + B6 + PORTS)
 
 
-@pytest.mark.parametrize("packet", [gold.SYN4, gold.SYN6, gold.DATA4, gold.UDP4, gold.UDP6, gold.UDP6_EXTENDED])
+@pytest.mark.parametrize(
+    "packet", [gold.SYN4, gold.SYN6, gold.DATA4, gold.UDP4, gold.UDP6, gold.UDP6_EXTENDED], ids=named
+)
 def test_a_packet_that_was_cut_or_lengthened_is_malformed(packet: bytes) -> None:
     for cut in range(len(packet)):
         with pytest.raises(MalformedMessage):

@@ -1,6 +1,6 @@
 """The host's side of a link at its simplest, for tests of the agent's: a TUN device, the upgrade, and a pump.
 
-Run in the host's namespace:  python tunnel_host.py ADDRESS PORT TOKEN [MTU]
+Run in the host's namespace:  python tunnel_host.py ADDRESS PORT TOKEN MTU [ADDRESS IT HAD]
 Prints a line of JSON for every config, once its addresses and routes are set; ends at EOF of its standard input.
 """
 
@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
+from ipaddress import ip_address
 
 from dconnect.tunnel.device import open_device
 from dconnect.tunnel.wire import frames
@@ -60,12 +61,12 @@ def configure(device: str, config: Config) -> None:
     )
 
 
-def main(address: str, port: int, token: str, mtu: int = 65_535) -> None:
+def main(address: str, port: int, token: str, mtu: int, had: str) -> None:
     device = open_device(mtu)
     descriptor = device.fileno()
     assert descriptor is not None
     link, rest = upgraded(address, port, token)
-    link.sendall(frames.frame(frames.HELLO, Hello(mtu).encode()))
+    link.sendall(frames.frame(frames.HELLO, Hello(mtu, address=ip_address(had) if had else None).encode()))
     link.settimeout(None)
     view, filled = memoryview(bytearray(1 << 20)), len(rest)
     view[:filled] = rest
@@ -101,4 +102,4 @@ def main(address: str, port: int, token: str, mtu: int = 65_535) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5])
