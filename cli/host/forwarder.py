@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+from typing import cast
 
 from dconnect.core.address import Target
 from dconnect.core.errors import MalformedMessage
@@ -39,8 +40,7 @@ class Forwarder(asyncio.DatagramProtocol):
         self._clients = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # Python 3.11's is none by inheritance
 
     def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
         if HEADER_BYTES <= len(data) <= DNS_QUERY_BYTES and not is_response(data):
