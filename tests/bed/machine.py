@@ -58,10 +58,10 @@ class Machine(Namespace):
                     path = Path(folder, name)
                     found["/" + str(path.relative_to(self.root))] = _kind(path)
         found["links"] = self.run(["ip", "-o", "-d", "address"], check=True).stdout
-        space = os.readlink(f"/proc/{self.pid}/ns/mnt")
+        space = Path(f"/proc/{self.pid}/ns/mnt").readlink()
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # ended meanwhile
-                if os.readlink(entry / "ns" / "mnt") == space:
+                if (entry / "ns" / "mnt").readlink() == space:
                     found[f"process {entry.name}"] = (entry / "cmdline").read_bytes().decode()
         return found
 
