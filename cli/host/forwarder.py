@@ -39,6 +39,10 @@ class Forwarder(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._clients = 0
 
+    async def close(self) -> None:
+        """Give up what is under way."""
+        await self._tasks.cancel()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)  # Python 3.11's is none by inheritance
 
@@ -113,9 +117,12 @@ async def serve(udp: socket.socket, tcp: socket.socket, agent: Target) -> None:
     forwarder = Forwarder(agent)
     transport, _ = await loop.create_datagram_endpoint(lambda: forwarder, sock=udp)
     server = await asyncio.start_server(forwarder.stream, sock=tcp)
-    await ended.wait()
-    server.close()
-    transport.close()
+    try:
+        await ended.wait()
+    finally:
+        server.close()
+        transport.close()
+        await forwarder.close()
 
 
 def bound(address: str, port: int) -> tuple[socket.socket, socket.socket]:
