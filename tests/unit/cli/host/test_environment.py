@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -87,25 +89,39 @@ def test_a_lock_is_had_by_one_and_its_folder_goes(env: RealEnvironment, tmp_path
     assert env.listed(str(folder)) == ["host.json"]
 
 
-def test_a_lock_on_a_folder_that_was_removed_meanwhile_is_none(env: RealEnvironment, tmp_path: Path) -> None:
+def test_a_lock_on_a_folder_that_was_removed_meanwhile_is_none(
+    env: RealEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "dconnect"
-    inside, refused = [0], [0]
+    flock = fcntl.flock
+
+    def flock_late(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        folder.rmdir()  # who had the lock ends here, and the next one comes
+        folder.mkdir()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock_late)
+    with env.lock(str(folder)), pytest.raises(DconnectError, match="Another dconnect"), env.lock(str(folder)):
+        pass
+
+
+def test_of_many_who_lock_and_remove_a_folder_none_fails(env: RealEnvironment, tmp_path: Path) -> None:
+    folder = tmp_path / "dconnect"
+    wrong: list[Exception] = []
 
     def change() -> None:
         for _ in range(200):
             try:
-                with env.lock(str(folder)):
-                    inside[0] += 1
-                    assert inside[0] == 1
+                with suppress(DconnectError), env.lock(str(folder)):
                     assert folder.exists()
-                    inside[0] -= 1
-            except DconnectError:
-                refused[0] += 1
+            except (OSError, AssertionError) as error:
+                wrong.append(error)
 
     threads = [threading.Thread(target=change) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert inside == [0]
+    assert wrong == []
     assert not folder.exists()
