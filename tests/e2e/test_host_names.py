@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bed.clients import go_program, needs
 from bed.dconnect import DNS_PORT, Dconnect
 from bed.machine import Machine, machine, resolved
 from bed.name_server import name_of, name_server
@@ -22,7 +24,8 @@ from dconnect.cli.host.detect import Manager
 from dconnect.cli.host.plans import File, Wish, plan
 from dconnect.core.address import Target
 
-_KILLED = Path(__file__).parent / "programs" / "killed_install.py"
+_PROGRAMS = Path(__file__).parent / "programs"
+_KILLED = _PROGRAMS / "killed_install.py"
 _GETADDRINFO = "import socket,sys; print(socket.getaddrinfo(sys.argv[1], 80, type=socket.SOCK_STREAM)[0][4][0])"
 _PLAIN = "# a comment that stays\nsearch lan\nnameserver 10.99.0.1\noptions timeout:2\n"
 
@@ -164,6 +167,19 @@ def test_the_last_resort_finds_containers_and_leaves_other_names_to_the_others(
     dconnect("dns", "uninstall")
     assert plain.snapshot() == before
     assert (plain.root / "etc/resolv.conf").read_text() == _PLAIN
+
+
+@needs("golang-go", "go")
+def test_go_s_own_resolver_goes_on_to_the_next_server_too(
+    bed: Bed, scene: Scene, plain: Machine, tmp_path: Path
+) -> None:
+    shutil.copy(go_program(_PROGRAMS / "lookup.go", tmp_path), plain.root / "usr/local/bin/lookup")
+    dconnect = installed(bed, plain)
+    try:
+        looked_up = plain.run(["lookup", "db.shop.docker", name_of("192.0.2.7")])
+    finally:
+        dconnect("dns", "uninstall")
+    assert looked_up.stdout.split() == [bed.address_of(scene.db), "192.0.2.7"]
 
 
 def test_without_the_forwarder_other_names_are_found_as_before(bed: Bed, plain: Machine) -> None:

@@ -79,10 +79,16 @@ def config(port: int, *suffixes: str) -> AgentConfig:
     return AgentConfig(dns_port=port, suffixes=suffixes or ("docker",))
 
 
+def installed(env: FakeEnvironment, config: AgentConfig) -> None:
+    wish = install.install(env, detect(env), config, dry_run=False)
+    assert wish is not None
+    install.try_out(env, wish)
+
+
 def test_install_tells_the_manager_what_is_done_that_it_works_and_who_goes_past(
     env: FakeEnvironment, port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install.install(env, detect(env), config(port), dry_run=False)
+    installed(env, config(port))
     assert capsys.readouterr().out == (
         "Names on this host are served by macOS /etc/resolver:\n"
         "  macOS asks the servers in /etc/resolver/<domain> for a domain.\n"
@@ -96,13 +102,13 @@ def test_install_tells_the_manager_what_is_done_that_it_works_and_who_goes_past(
         "dig, nslookup and host do not read /etc/resolver, nor do Go programs that were built without cgo.\n"
         "Browsers that use DNS over HTTPS do not ask this host; switch that off for these domains.\n"
     )
-    install.install(env, detect(env), config(port), dry_run=False)
+    installed(env, config(port))
     assert "names under docker, as before;" in capsys.readouterr().out
 
 
 def test_a_dry_run_changes_nothing(env: FakeEnvironment, capsys: pytest.CaptureFixture[str]) -> None:
     before = env.tree()
-    install.install(env, detect(env), config(1053), dry_run=True)
+    assert install.install(env, detect(env), config(1053), dry_run=True) is None
     assert "  write /etc/resolver/docker\n" in capsys.readouterr().out
     assert (env.tree(), env.commands) == (before, [])
 
@@ -135,7 +141,7 @@ def test_an_agent_that_does_not_answer_fails_the_installation_which_stays(env: F
     with pytest.raises(
         DconnectError, match=r"does not answer at 127\.0\.0\.1:1; .* Nothing was undone; `sudo dconnect"
     ):
-        install.install(env, detect(env), config(1), dry_run=False)
+        installed(env, config(1))
     assert "/etc/resolver/docker" in env.files
 
 
@@ -147,7 +153,7 @@ def test_status_tells_what_is_installed_and_whether_it_works(
     assert install.status(env, as_json=True) is True
     told = json.loads(capsys.readouterr().out)
     assert (told["installed"], told["works"], told["problems"]) == (None, None, [])
-    install.install(env, detect(env), config(port), dry_run=False)
+    installed(env, config(port))
     assert install.status(env, as_json=False) is True
     assert capsys.readouterr().out.splitlines()[-1] == "It works."
     env.files["/etc/resolver/docker"] = b"# by hand\n"
@@ -161,7 +167,7 @@ def test_uninstall_says_whether_there_was_anything(
     env: FakeEnvironment, port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = env.tree()
-    install.install(env, detect(env), config(port), dry_run=False)
+    installed(env, config(port))
     capsys.readouterr()
     for says in ("This host's resolver is as it was before.\n", "Nothing was installed on this host.\n"):
         install.uninstall(env)
@@ -173,7 +179,7 @@ def test_uninstall_says_whether_there_was_anything(
 def test_down_undoes_what_leads_to_the_agent_that_went_and_only_that(
     env: FakeEnvironment, port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install.install(env, detect(env), config(port), dry_run=False)
+    installed(env, config(port))
     capsys.readouterr()
     install.after_down(env, Target("127.0.0.1", port + 1))
     assert capsys.readouterr().out == ""
