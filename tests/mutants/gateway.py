@@ -40,10 +40,12 @@ MUTANTS = (
         "held = held or next(iter(self._held.values()))\n            if held.upstream is None:",
         FLOWS,
     ),
+    # A port would look open whatever the destination says.
     Mutant(
         "tunnel/gateway/tcp.py",
-        "        held.upstream = upstream\n",
-        "        self._router.admit(memoryview(held.packet))\n        held.upstream = upstream\n",
+        "            upstream = await self._connect(held, address)\n",
+        "            self._router.admit(memoryview(held.packet))\n"
+        "            upstream = await self._connect(held, address)\n",
         FLOWS,
     ),
     Mutant("tunnel/gateway/echo.py", " or identifier != flow.number", "", FLOWS),

@@ -174,6 +174,7 @@ def test_a_ping_comes_back_with_its_eight_bytes() -> None:
         udp.packet((WEB, 7), (HOST, 7), b"reflected"),
         build(b"\x0a\xd5\x00\x03", WEB, 1, b"\x08\x00\xf7\xff" + bytes(4)),
     ],
+    ids=["TCP", "SYN", "IPv6", "UDP", "ping"],
 )
 def test_no_packet_comes_from_another_address_than_the_links_own(packet: bytes) -> None:
     async def scenario(stage: Stage) -> None:
@@ -187,7 +188,7 @@ def test_no_packet_comes_from_another_address_than_the_links_own(packet: bytes) 
     run(scenario)
 
 
-@pytest.mark.parametrize("packet", [b"", b"\x45", b"\x00" * 60, segment(HOST, WEB, (1, 2), tcp.ACK)[:-1]])
+@pytest.mark.parametrize("packet", [b"", b"\x45", b"\x00" * 60, segment(HOST, WEB, (1, 2), tcp.ACK)[:-1]], ids=len)
 def test_what_is_no_packet_is_counted_and_goes_nowhere(packet: bytes) -> None:
     async def scenario(stage: Stage) -> None:
         host = await stage.host()

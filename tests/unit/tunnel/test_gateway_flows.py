@@ -306,15 +306,16 @@ def test_what_is_larger_than_the_hosts_mtu_comes_in_fragments() -> None:
 def test_a_closed_port_is_told_by_the_icmp_error_that_the_kernel_got() -> None:
     async def scenario(stage: Stage) -> None:
         host = await stage.host()
-        sent = udp.packet((HOST, 4000), (WEB, 7), b"word")
-        await host.send(sent)
-        await stage.until(lambda: bool(stage.ways.far))
-        await asyncio.get_running_loop().sock_recv(stage.ways.far[0], 10)
-        stage.ways.far[0].close()
-        await host.send(sent)
-        packet = parse(await host.packet())
-        assert (packet.payload[0], packet.payload[1]) == (3, 3)
-        assert bytes(packet.payload[8:36]) == sent[:28]
+        for source, destination, code, quoted in ((HOST, WEB, (3, 3), 28), (HOST6, WEB6, (1, 4), 48)):
+            sent = udp.packet((source, 4000), (destination, 7), b"word")
+            await host.send(sent)
+            await stage.until(lambda: bool(stage.ways.far))
+            with stage.ways.far.pop() as far:
+                await asyncio.get_running_loop().sock_recv(far, 10)
+            await host.send(sent)
+            packet = parse(await host.packet())
+            assert (packet.payload[0], packet.payload[1]) == code
+            assert bytes(packet.payload[8 : 8 + quoted]) == sent[:quoted]
 
     run(scenario)
 
