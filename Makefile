@@ -8,7 +8,7 @@ FOLDERS := $(shell find $(ROOMS) -type d -not -name __pycache__)
 # The load generator is compiled where it is used.
 COMPILER := gcc libc6-dev
 # Other people's clients, which the tests run for real.
-CLIENTS := chromium firefox-esr git golang-go ncat netcat-openbsd nodejs openssh-client openssh-server wget
+CLIENTS := chromium firefox-esr git golang-go iputils-ping ncat netcat-openbsd nodejs openssh-client openssh-server wget
 PACKAGES := $(foreach room,$(ROOMS),-p dconnect.$(room))
 
 # Our dns/ must never shadow dnspython: the working directory stays off sys.path.

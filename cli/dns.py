@@ -80,7 +80,10 @@ def install_command(
             install.need_root("install")
     with_engine(ctx, context, host, work)
     with guard("; what was begun is undone again"):  # outside of the event loop, which would keep Ctrl-C to itself
-        install.install(env, found, running[0], dry_run=dry_run)
+        wish = install.install(env, found, running[0], dry_run=dry_run)
+    if wish is not None:
+        with guard("; it is installed, and `sudo dconnect dns uninstall` undoes it"):
+            install.try_out(env, wish)
 
 
 @app.command("uninstall")

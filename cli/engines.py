@@ -97,7 +97,7 @@ class Machine:
 
 
 def invoker(environ: Mapping[str, str], home: Path) -> tuple[Mapping[str, str], Path]:
-    """Environment and home of whoever typed the command: under sudo(8) that is not root, whose contexts nobody means."""
+    """Environment and home of whoever typed the command: under sudo(8) not root's, whose contexts nobody means."""
     uid = environ.get("SUDO_UID", "")
     if sys.platform == "win32" or os.geteuid() != 0 or not uid.isdecimal() or uid == "0":
         return environ, home

@@ -32,10 +32,10 @@ def server_of(config: AgentConfig) -> Target:
     return Target(config.reach.strip("[]"), config.dns_port)
 
 
-def install(env: Environment, found: Found, config: AgentConfig, *, dry_run: bool) -> None:
-    """Point the resolver at an agent, and try it.
+def install(env: Environment, found: Found, config: AgentConfig, *, dry_run: bool) -> Wish | None:
+    """Point the resolver at an agent, and say what was done; None when it was only told.
 
-    Raises: DconnectError, also when it was done and does not work.
+    Raises: DconnectError; then nothing is left of it.
     """
     wish = Wish(found.manager, config.suffixes, server_of(config))
     _say_found(found)
@@ -43,15 +43,23 @@ def install(env: Environment, found: Found, config: AgentConfig, *, dry_run: boo
     for line in _steps(wish):
         say(f"  {line}")
     if dry_run:
-        return
+        return None
     changed = Journal(env).set(wish, _tell)
     domains = _domains(wish.suffixes)
     say(f"This host asks {wish.dns} for names under {domains}{'' if changed else ', as before'}; {_UNDO}.")
+    return wish
+
+
+def try_out(env: Environment, wish: Wish) -> None:
+    """Look our names up as any program does, and say who goes past that.
+
+    Raises: DconnectError when it does not work.
+    """
     problems = selftest.check(env, wish)
     if problems:
         raise DconnectError(f"It does not work: {' '.join(problems)} Nothing was undone; {_UNDO}.")
     say(f"Tried it: dconnect.{wish.suffixes[0]} is found as by any program.")
-    for sentence in bypasses(found.manager):
+    for sentence in bypasses(wish.manager):
         say(sentence)
 
 

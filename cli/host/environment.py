@@ -27,6 +27,8 @@ ENDING_S = 3.0
 DRAFT = ".dconnect-draft"
 """Ends the name under which a file is written before it takes its place."""
 NOT_FOUND = 127
+_TRIES = 100
+"""To get hold of a folder that others make and remove."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ class RealEnvironment:
             said = process.stdout.readline()
         if said != b"ready\n":
             process.kill()
-            process.wait()
+            _ = process.communicate()
             words = said.decode(errors="replace").strip() or f"no word within {DEADLINE_S:.0f} s"
             raise DconnectError(f"The forwarder could not be started: {words}")
         return held
@@ -229,17 +231,21 @@ class RealEnvironment:
     def lock(self, folder: str) -> Iterator[None]:
         import fcntl  # noqa: PLC0415 - Windows has none, and nothing here runs there
 
-        while True:
-            self.make_folder(folder)
-            descriptor = os.open(folder, os.O_RDONLY)
+        busy = DconnectError(
+            "Another dconnect is changing this host just now; wait until it has ended, then try again."
+        )
+        for _ in range(_TRIES):
+            try:
+                self.make_folder(folder)
+                descriptor = os.open(folder, os.O_RDONLY)
+            except (FileExistsError, FileNotFoundError):  # removed just now by who had the lock
+                continue
             try:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise DconnectError(
-                        "Another dconnect is changing this host just now; wait until it has ended, then try again."
-                    ) from None
-                if not self._same(descriptor, folder):  # who had the lock has removed the folder meanwhile
+                    raise busy from None
+                if not self._same(descriptor, folder):  # as above, but later
                     continue
                 try:
                     yield
@@ -248,6 +254,7 @@ class RealEnvironment:
                 return
             finally:
                 os.close(descriptor)
+        raise busy
 
     @staticmethod
     def _same(descriptor: int, folder: str) -> bool:

@@ -6,7 +6,7 @@ For tests. Every change is counted, and the host can lose whoever makes it befor
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from dconnect.cli.host.environment import DRAFT, NOT_FOUND, Command, Held, Result
 from dconnect.core.errors import DconnectError
@@ -138,9 +138,10 @@ class FakeEnvironment:
         self.locked = True
         try:
             yield
-            self.remove_folder(folder)
         finally:
             self.locked = False
+            with suppress(Killed):
+                self.remove_folder(folder)
 
 
 class _Held:

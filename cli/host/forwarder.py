@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+from typing import cast
 
 from dconnect.core.address import Target
 from dconnect.core.errors import MalformedMessage
@@ -38,9 +39,12 @@ class Forwarder(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._clients = 0
 
+    async def close(self) -> None:
+        """Give up what is under way."""
+        await self._tasks.cancel()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # Python 3.11's is none by inheritance
 
     def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
         if HEADER_BYTES <= len(data) <= DNS_QUERY_BYTES and not is_response(data):
@@ -113,9 +117,12 @@ async def serve(udp: socket.socket, tcp: socket.socket, agent: Target) -> None:
     forwarder = Forwarder(agent)
     transport, _ = await loop.create_datagram_endpoint(lambda: forwarder, sock=udp)
     server = await asyncio.start_server(forwarder.stream, sock=tcp)
-    await ended.wait()
-    server.close()
-    transport.close()
+    try:
+        await ended.wait()
+    finally:
+        server.close()
+        transport.close()
+        await forwarder.close()
 
 
 def bound(address: str, port: int) -> tuple[socket.socket, socket.socket]:

@@ -223,8 +223,8 @@ def _explained(invoker: Invoker) -> Iterator[None]:
         yield
     except OSError as error:
         raise DconnectError(
-            f"The user {invoker.name} cannot run {sys.executable} ({error.strerror}), and the tunnel's pump runs as that "
-            "user; install dconnect where all may read it."
+            f"The user {invoker.name} cannot run {sys.executable} ({error.strerror}), as the tunnel's pump must; "
+            "install dconnect where all may read it."
         ) from error
 
 
