@@ -83,6 +83,10 @@ class LinkHandover:
             raise DialError(Failure.NOT_READY, "The agent's gateway is away or very busy; try again shortly.") from None
         channel.leave()
 
+    def close(self) -> None:
+        """Give up the connection."""
+        self._sender.close()
+
 
 def link_reception(path: str, adopt: Callable[[socket.socket, Session, bytes], None]) -> Receiver:
     """The gateway's side of it."""

@@ -65,6 +65,7 @@ class Worker:
         self._poller = Poller()
         dial = known.dial(self._poller, lent.api_path)
         self._associations = self._associate(dial) if lent.index == 0 else None
+        self._links = LinkHandover(lent.link_path, config.tun) if lent.tun >= 0 else None
         self._door = FrontDoor(
             poller=self._poller,
             listener=borrow(lent.front),
@@ -77,7 +78,7 @@ class Worker:
             max_clients=_max_clients(),
             lookup=Lookup(resolve=known.names, reverse=known.names.name_of, judge=known.judge),
             accepts=_accepts(config.auth),
-            links=LinkHandover(lent.link_path, config.tun) if lent.tun >= 0 else None,
+            links=self._links,
         )
         self._receptions = list(self._receive())
         self._dns = DnsServer(
@@ -121,6 +122,8 @@ class Worker:
                 each.close()
             await asyncio.gather(self._door.drain(), self._dns.close())
             link.cancel()
+        if self._links is not None:
+            self._links.close()
         await self._known.close()
         self._poller.close()
 

@@ -173,6 +173,8 @@ class Gateway:
                     self.counters.drop("source")
                 elif kind == TCP:
                     self.admit(packet)
+                elif key[4] >= 0xE0 if len(key) == 12 else key[16] == 0xFF:
+                    self.counters.drop("multicast")  # a link has no neighbours; nor is a SYN to many answered
                 elif kind == SYN:
                     self._tcp.syn(link, key, packet)
                 else:

@@ -77,9 +77,6 @@ class Connections:
             router.counters.drop("full")
             return
         address = key[len(key) // 2 - 2 : -4]
-        if address[0] in (0xFF, 0xE0):  # nobody answers a multicast SYN, not even with an error (RFC 9293 §3.9.2.3)
-            router.counters.drop("multicast")
-            return
         host, source = str(address_of(address)), str(ip_address(key[: len(key) // 2 - 2]))
         peer = Target(source, int.from_bytes(key[-4:-2]))
         target = Target(host, int.from_bytes(key[-2:]))
