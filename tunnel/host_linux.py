@@ -21,6 +21,12 @@ _ANY = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
 _LOCAL_TABLE = 255
 _MULTICAST = (ipaddress.ip_network("ff00::/8"), ipaddress.ip_network("fe80::/10"))
 """Every interface has them; they lead nowhere that a subnet could be."""
+_SETTINGS = {
+    "ipv6/conf/*/addr_gen_mode": "1",  # no address that nobody gave
+    "ipv6/conf/*/accept_ra": "0",  # nor one that the link's other end would like
+    "ipv4/conf/*/promote_secondaries": "1",  # the old address does not take the new one of its network along
+}
+"""Of the device alone, and gone with it (ip-sysctl, Linux)."""
 _SCOPE_LINK = 253
 _IFA_F_NODAD = 0x02
 """The tunnel has no neighbour that could have the address too, and waiting for one takes a second (RFC 4862 §5.4)."""
@@ -68,10 +74,9 @@ class LinuxHost:
 
     def set_up(self, device: str, addresses: Sequence[Interface], mtu: int) -> None:
         index = self._index(device)
-        # Nobody asks for router advertisements or invents addresses on this link; where IPv6 is off, nothing is there.
-        for name, value in (("addr_gen_mode", "1"), ("accept_ra", "0")):
-            path = Path("/proc/sys/net/ipv6/conf") / device / name
-            if path.exists():
+        for name, value in _SETTINGS.items():
+            path = Path("/proc/sys/net", name.replace("*", device))
+            if path.exists():  # where IPv6 is switched off there is none of its
                 path.write_text(value)
         self._netlink.link("set", index=index, mtu=mtu, state="up")
         self._add_addresses(device, index, addresses)
