@@ -8,8 +8,11 @@ import typer
 from typer.core import TyperGroup
 
 from dconnect.agent.docker.engine import Engine
-from dconnect.cli import completion, engines, names
-from dconnect.cli.running import Context, Host, Json, with_engine
+from dconnect.cli import client, completion, engines, install, names
+from dconnect.cli.host.detect import detect
+from dconnect.cli.host.environment import RealEnvironment
+from dconnect.cli.running import Context, Host, Json, guard, with_engine
+from dconnect.core.config import AgentConfig
 
 _DEFAULT = "lookup"
 
@@ -54,3 +57,48 @@ def lookup_command(
         await names.dns(engine, name or [], kind=kind, as_json=json_, watch=watch)
 
     with_engine(ctx, context, host, work, undone=None if watch else "")
+
+
+@app.command("install")
+def install_command(
+    ctx: typer.Context,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")] = False,
+    context: Context = None,
+    host: Host = None,
+) -> None:
+    """Have this host's resolver ask the agent for names under our suffixes, and for no others. Needs root."""
+    env = RealEnvironment()
+    running: list[AgentConfig] = []
+
+    async def work(engine: Engine, _: engines.Choice) -> None:
+        running.append((await client.running(engine))[1])
+
+    with guard():
+        found = detect(env)
+        if not dry_run:
+            install.need_root("install")
+    with_engine(ctx, context, host, work)
+    with guard("; what was begun is undone again"):  # outside of the event loop, which would keep Ctrl-C to itself
+        wish = install.install(env, found, running[0], dry_run=dry_run)
+    if wish is not None:
+        with guard("; it is installed, and `sudo dconnect dns uninstall` undoes it"):
+            install.try_out(env, wish)
+
+
+@app.command("uninstall")
+def uninstall_command() -> None:
+    """Undo what `install` did; needs root, and neither agent nor engine."""
+    env = RealEnvironment()
+    with guard("; call it again to finish"):
+        _ = detect(env)
+        install.need_root("uninstall")
+        install.uninstall(env)
+
+
+@app.command("status")
+def status_command(*, json_: Json = False) -> None:
+    """Tell who serves names on this host, what is installed, and whether it works."""
+    with guard():
+        if not install.status(RealEnvironment(), as_json=json_):
+            raise typer.Exit(1)

@@ -82,7 +82,8 @@ class Machine:
             except OSError:
                 return None
 
-        return cls(os.environ, Path.home(), sys.platform == "win32", read, os.path.exists)
+        environ, home = invoker(os.environ, Path.home())
+        return cls(environ, home, sys.platform == "win32", read, os.path.exists)
 
     def get(self, variable: str) -> str:
         """An environment variable; unset and empty are the same, as for the docker CLI."""
@@ -93,6 +94,20 @@ class Machine:
         """The docker CLI's directory."""
         chosen = self.get("DOCKER_CONFIG")
         return type(self.home)(chosen) if chosen else self.home / ".docker"
+
+
+def invoker(environ: Mapping[str, str], home: Path) -> tuple[Mapping[str, str], Path]:
+    """Environment and home of whoever typed the command: under sudo(8) not root's, whose contexts nobody means."""
+    uid = environ.get("SUDO_UID", "")
+    if sys.platform == "win32" or os.geteuid() != 0 or not uid.isdecimal() or uid == "0":
+        return environ, home
+    import pwd  # noqa: PLC0415 - Windows has none
+
+    try:
+        theirs = Path(pwd.getpwuid(int(uid)).pw_dir)
+    except (KeyError, OverflowError):
+        return environ, home
+    return {"XDG_RUNTIME_DIR": f"/run/user/{uid}", **environ}, theirs
 
 
 def choose(machine: Machine, *, context: str | None = None, host: str | None = None) -> Choice:

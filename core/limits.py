@@ -212,6 +212,12 @@ DNS_TCP_CLIENTS = 256
 DNS_TCP_IDLE_SECONDS = 10.0
 """Between whole queries on one connection; RFC 7766 §6.2.3 asks for "the order of a few seconds"."""
 
+HOST_FORWARDS = 256
+"""Queries that the host's forwarder has under way, each with a socket; beyond it libc is sent on to the next server."""
+
+HOST_FORWARD_SECONDS = 4.0
+"""For the agent's answer: libc gives up a server after 5 s (resolv.conf(5), timeout) and must hear REFUSED before."""
+
 UDP_ASSOCIATIONS = 512
 """Of the whole agent: three descriptors each, and with all the destinations they may have about 20 MiB."""
 

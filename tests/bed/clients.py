@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bed.dconnect import Dconnect
+from bed.namespace import check_output
 from bed.session import Bed
 
 _WITH_HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
@@ -19,6 +20,28 @@ def needs(package: str, program: str) -> pytest.MarkDecorator:
     """Skip where a program is missing; the reason names its Debian package."""
     reason = f"{program} is not here; Debian's package {package} brings it."
     return pytest.mark.skipif(shutil.which(program) is None, reason=reason)
+
+
+def go_program(source: Path, folder: Path) -> Path:
+    """A static program, built without a network: it needs Go's standard library only.
+
+    Raises: BedError.
+    """
+    settings = {"GOCACHE": folder / "cache", "GOPATH": folder, "HOME": folder}
+    fixed = {
+        "PATH": "/usr/bin:/bin",
+        "CGO_ENABLED": "0",
+        "GOTOOLCHAIN": "local",
+        "GOPROXY": "off",
+        "GOFLAGS": "-mod=mod",
+    }
+    program = folder / source.stem
+    command = ["go", "build", "-o", str(program), str(source)]
+    environment = {**fixed, **{name: str(value) for name, value in settings.items()}}
+    check_output(
+        command, subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=110)
+    )
+    return program
 
 
 def talk(bed: Bed, words: Sequence[str | Path], data: bytes, seconds: float = 30) -> bytes:

@@ -37,12 +37,12 @@ class _Resolver(BaseResolver):  # type: ignore[misc]  # dnslib ships no types
 
 
 @contextmanager
-def name_server(engine_netns: Namespace) -> Iterator[None]:
-    """Answer on UDP port 53 within the block."""
+def name_server(netns: Namespace, address: str | None = None, port: int = 53) -> Iterator[None]:
+    """Answer on UDP within the block, on the namespace's own address if nothing else is said."""
     server = DNSServer(_Resolver(), address="127.0.0.1", port=0).server
     server.socket.close()
-    server.socket = engine_netns.socket(kind=socket.SOCK_DGRAM)
-    server.socket.bind((engine_netns.address, 53))
+    server.socket = netns.socket(kind=socket.SOCK_DGRAM)
+    server.socket.bind((address or netns.address, port))
     thread = threading.Thread(target=server.serve_forever, name="name server")
     thread.start()
     try:

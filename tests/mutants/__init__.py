@@ -5,9 +5,9 @@ Each stands for a mistake that this field makes, or that we made; the tests name
 
 from __future__ import annotations
 
-from mutants import agent, dns, http, proxy
+from mutants import agent, dns, host, http, proxy
 from mutants.mutant import Mutant
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = (*agent.MUTANTS, *dns.MUTANTS, *proxy.MUTANTS, *http.MUTANTS)
+MUTANTS = (*agent.MUTANTS, *dns.MUTANTS, *host.MUTANTS, *proxy.MUTANTS, *http.MUTANTS)

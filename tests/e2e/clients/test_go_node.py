@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bed.clients import needs
+from bed.clients import go_program, needs
 from bed.dconnect import Dconnect
-from bed.namespace import check_output
 from bed.scene import Scene
 from bed.session import Bed
 
@@ -37,22 +36,7 @@ def host(request: pytest.FixtureRequest, bed: Bed, scene: Scene) -> str:
 
 @pytest.fixture(scope="module")
 def go_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, built without a network: it needs Go's standard library only."""
-    folder = tmp_path_factory.mktemp("go")
-    settings = {"GOCACHE": folder / "cache", "GOPATH": folder, "HOME": folder}
-    fixed = {
-        "PATH": "/usr/bin:/bin",
-        "CGO_ENABLED": "0",
-        "GOTOOLCHAIN": "local",
-        "GOPROXY": "off",
-        "GOFLAGS": "-mod=mod",
-    }
-    command = ["go", "build", "-o", str(folder / "client"), str(PROGRAMS / "client.go")]
-    environment = {**fixed, **{name: str(value) for name, value in settings.items()}}
-    check_output(
-        command, subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=110)
-    )
-    return folder / "client"
+    return go_program(PROGRAMS / "client.go", tmp_path_factory.mktemp("go"))
 
 
 @GO

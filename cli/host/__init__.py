@@ -1,0 +1,1 @@
+"""What changes the host itself: detected and planned by pure functions, written to a journal, and undone from it."""
