@@ -38,8 +38,11 @@ MUTANTS = (
     Mutant("tunnel/pump.py", "        if link is None or link.config is None:\n", "        if False:\n", PUMP),
     Mutant(
         "tunnel/pump.py",
-        "            self._next_dial = now + backoff(self._attempt, most=LINK_RETRY_SECONDS)\n            self._attempt += 1\n        if self._full",
-        "            self._next_dial = now\n        if self._full",
+        """            self._next_dial = now + backoff(self._attempt, most=LINK_RETRY_SECONDS)
+            self._attempt += 1
+        if self._full""",
+        """            self._next_dial = now
+        if self._full""",
         PUMP,
     ),
     Mutant("tunnel/link.py", "self._deadline = now + LINK_WOKEN_SECONDS", "pass", PUMP),
