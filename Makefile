@@ -8,8 +8,8 @@ FOLDERS := $(shell find $(ROOMS) -type d -not -name __pycache__)
 # The load generator is compiled where it is used.
 COMPILER := gcc libc6-dev
 # Other people's clients, which the tests run for real.
-CLIENTS := chromium dnsmasq-base firefox-esr git golang-go musl-tools ncat netcat-openbsd nodejs openssh-client \
-	openssh-server unbound wget
+CLIENTS := chromium dnsmasq-base firefox-esr git golang-go iputils-ping musl-tools ncat netcat-openbsd nodejs \
+	openssh-client openssh-server unbound wget
 PACKAGES := $(foreach room,$(ROOMS),-p dconnect.$(room))
 
 # Our dns/ must never shadow dnspython: the working directory stays off sys.path.

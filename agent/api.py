@@ -99,8 +99,17 @@ class _Api:
             "allow": list(state.config.allow),
             "deny": list(state.config.deny),
             "dialer": {"state": state.dialer_state},
-            "workers": [state.links.reports[index] for index in sorted(state.links.reports)],
+            "workers": state.links.worker_reports,
+            "tunnel": self._tunnel(),
         }
+
+    def _tunnel(self) -> dict[str, Any] | None:
+        """The transparent mode; None where it was not asked for."""
+        state = self._state
+        if not state.config.tun:
+            return None
+        report = state.links.tunnel_report
+        return {"subnet": state.config.tun_subnet, "ready": report is not None, **(report or {}).get("tunnel", {})}
 
     async def connections(self, _request: web.Request) -> web.Response:
         answers = await self._state.links.ask("connections")
@@ -110,7 +119,7 @@ class _Api:
             {
                 "total": sum(answer["total"] for answer in answers),
                 "connections": found[:CONNECTIONS_TOLD],
-                "silent_workers": self._state.links.workers - len(answers),
+                "silent_workers": self._state.links.members - len(answers),
             }
         )
 

@@ -6,7 +6,7 @@ on request and sends the descriptors over a unix socket on a shared volume; the 
 and relays them itself. It holds no state: when it dies, connections live on.
 
 Wire (SOCK_SEQPACKET, one message each way):
-    request   kind u8 | count u8                     kind: "4" "6" TCP, "u" "v" UDP over IPv4, IPv6
+    request   kind u8 | count u8                     kind: "4" "6" TCP, "u" "v" UDP, "i" "j" ping; over IPv4, IPv6
     reply     kind u8 | errno u8                     with up to count descriptors (SCM_RIGHTS)
 
 Standard library only, so that it is small and starts fast.
@@ -38,7 +38,16 @@ KINDS = {
     b"6": (socket.AF_INET6, socket.SOCK_STREAM),
     b"u": (socket.AF_INET, socket.SOCK_DGRAM),
     b"v": (socket.AF_INET6, socket.SOCK_DGRAM),
+    b"i": (socket.AF_INET, socket.SOCK_RAW),
+    b"j": (socket.AF_INET6, socket.SOCK_RAW),
 }
+_PING = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
+_SOL_RAW = 255
+_ICMP_FILTER = 1
+_ICMP6_FILTER = 1
+"""Both are sets of types that are *not* heard, a bit for each (raw(7), RFC 3542 §3.2)."""
+_ALL_BUT_REPLIES = ((1 << 32) - 1 - (1 << 0)).to_bytes(4, sys.byteorder)
+_ALL_BUT_REPLIES6 = b"\xff" * 16 + ((1 << 32) - 1 - (1 << 129 % 32)).to_bytes(4, sys.byteorder) + b"\xff" * 12
 
 
 def watch_peer(sock: socket.socket) -> None:
@@ -52,11 +61,23 @@ def watch_peer(sock: socket.socket) -> None:
 def create(kind: bytes) -> socket.socket:
     """One unconnected, non-blocking socket. Raises OSError as ``socket(2)`` does."""
     family, style = KINDS[kind]
-    sock = socket.socket(family, style | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    protocol = _PING[family] if style == socket.SOCK_RAW else 0
+    sock = socket.socket(family, style | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    if style == socket.SOCK_RAW:
+        _hear_replies(sock)
     if style == socket.SOCK_STREAM:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # relays forward small messages at once
         watch_peer(sock)
     return sock
+
+
+def _hear_replies(sock: socket.socket) -> None:
+    """Of a raw socket: the answers to pings, and of an IPv6 one how many hops they had left."""
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(_SOL_RAW, _ICMP_FILTER, _ALL_BUT_REPLIES)
+    else:
+        sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _ALL_BUT_REPLIES6)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
 
 
 class Dialer:

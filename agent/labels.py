@@ -29,5 +29,7 @@ RUN_DIR = "/run/dconnect"
 """Where ``VOLUME_NAME`` is mounted in agent and dialer."""
 DOCKER_SOCKET = "/var/run/docker.sock"
 """Where the engine's socket is mounted in the agent."""
+TUN_NAME = "dconnect0"
+"""The tunnel's device in the agent."""
 FRONT_DOOR_CONTAINER_PORT = 1080
 DNS_CONTAINER_PORT = 1053

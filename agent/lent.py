@@ -31,7 +31,9 @@ class Lent:
     lifeline: int
     """Read end of a pipe whose write end only the supervisor has: its EOF means "end yourself"."""
     directory: str
-    """Where the unix sockets are: bus.sock, api.sock and handover.sock."""
+    """Where the unix sockets are: bus.sock, api.sock and those over which processes hand clients over."""
+    tun: int = -1
+    """The agent's TUN device; -1 without one."""
     workers: int = 1
     """How many workers there are."""
     index: int = 0
@@ -48,13 +50,23 @@ class Lent:
         return os.path.join(self.directory, "handover.sock")  # noqa: PTH118 - a text for connect(2)
 
     @property
+    def link_path(self) -> str:
+        """Where the gateway listens for links that a worker accepted."""
+        return os.path.join(self.directory, "link.sock")  # noqa: PTH118 - a text for connect(2)
+
+    def relay_path(self, index: int) -> str:
+        """Where a worker listens for flows of the tunnel."""
+        return os.path.join(self.directory, f"relay-{index}.sock")  # noqa: PTH118 - a text for connect(2)
+
+    @property
     def api_path(self) -> str:
         """Where the front door connects for our own API."""
         return os.path.join(self.directory, "api.sock")  # noqa: PTH118 - a text for connect(2)
 
     def descriptors(self) -> tuple[int, ...]:
         """All lent descriptors."""
-        return self.front, self.front_udp, self.dns_udp, self.dns_tcp, self.bus, self.api, self.lifeline
+        tun = (self.tun,) if self.tun >= 0 else ()
+        return self.front, self.front_udp, self.dns_udp, self.dns_tcp, self.bus, self.api, self.lifeline, *tun
 
     def to_json(self) -> str:
         """One JSON object."""

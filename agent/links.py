@@ -1,4 +1,4 @@
-"""Control's side of the bus: every worker gets the latest inventory, and tells what it has done.
+"""Control's side of the bus: every worker, and the gateway, gets the latest inventory, and tells what it has done.
 
 A worker is sent the next inventory only when it has told that it serves the one before, so what
 waits for a slow or stuck one is a single snapshot, and it skips those that are out of date.
@@ -32,24 +32,36 @@ class _Link:
 
 
 class Links:
-    """The workers that are connected now."""
+    """The workers, and the gateway, that are connected now."""
 
-    def __init__(self, workers: int) -> None:
-        """Prepare for so many workers."""
+    def __init__(self, workers: int, *, gateway: bool = False) -> None:
+        """Prepare for so many workers, and for a gateway, whose index is the next one."""
         self.workers = workers
+        self.members = workers + gateway
+        """All that report."""
         self._links: set[_Link] = set()
         self._snapshot = b""
         self.serial = 0
         """Counts inventories; a worker reports the one it serves."""
         self.reports: dict[int, dict[str, Any]] = {}
-        """Worker index → its latest report; at most as many as there are workers."""
+        """Index → latest report; at most as many as there are members."""
         self.tally = Tally()
 
     @property
     def in_step(self) -> bool:
-        """Whether an inventory exists and every worker is there and serves the latest one."""
+        """Whether an inventory exists and everyone is there and serves the latest one."""
         serials = [report["serial"] for report in self.reports.values()]
-        return self.serial > 0 and serials == [self.serial] * self.workers
+        return self.serial > 0 and serials == [self.serial] * self.members
+
+    @property
+    def worker_reports(self) -> list[dict[str, Any]]:
+        """Those of the workers, in order."""
+        return [self.reports[index] for index in sorted(self.reports) if index < self.workers]
+
+    @property
+    def tunnel_report(self) -> dict[str, Any] | None:
+        """The gateway's; None while there is none."""
+        return self.reports.get(self.workers)
 
     def publish(self, inventory: Inventory) -> None:
         """Send an inventory to all workers, and to every later one."""

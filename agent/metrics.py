@@ -80,6 +80,8 @@ class _Agent(Collector):
         yield from _datagrams(total)
         yield from _dns(total.get("dns", {}))
         yield from self._engine()
+        if (gateway := self._known.links.tunnel_report) is not None:
+            yield from _tunnel(gateway["tunnel"], total.get("tunnel", {}))
         yield from self._dialer()
         yield from self._processes()
 
@@ -93,8 +95,8 @@ class _Agent(Collector):
         refused.add_metric(("source",), total.get("refused", 0))
         yield refused
         here = GaugeMetricFamily("dconnect_connections_open", "Clients that are here now.", labels=("worker",))
-        for index, report in sorted(self._known.links.reports.items()):
-            here.add_metric((str(index),), report.get("open", 0))
+        for report in self._known.links.worker_reports:
+            here.add_metric((str(report["index"]),), report.get("open", 0))
         yield here
         pauses = CounterMetricFamily("dconnect_accept_pauses", "How often accepting had to pause.")
         pauses.add_metric((), total.get("pauses", 0))
@@ -123,7 +125,7 @@ class _Agent(Collector):
     def _engine(self) -> Iterator[Metric]:
         known, watcher = self._known, self._known.watcher
         workers = GaugeMetricFamily("dconnect_workers", "Workers that report.")
-        workers.add_metric((), len(known.links.reports))
+        workers.add_metric((), len(known.links.worker_reports))
         yield workers
         connected = GaugeMetricFamily("dconnect_engine_connected", "Whether the Docker engine is followed now.")
         connected.add_metric((), int(watcher.connected))
@@ -155,7 +157,10 @@ class _Agent(Collector):
         cpu = CounterMetricFamily("dconnect_process_cpu_seconds", "User and system time.", labels=("process",))
         fds = GaugeMetricFamily("dconnect_process_open_fds", "Open descriptors.", labels=("process",))
         pids = {"supervisor": os.getppid(), "control": os.getpid()}
-        pids |= {f"worker {index}": report["pid"] for index, report in sorted(self._known.links.reports.items())}
+        pids |= {f"worker {report['index']}": report["pid"] for report in self._known.links.worker_reports}
+        gateway = self._known.links.tunnel_report
+        if gateway is not None:
+            pids["gateway"] = gateway["pid"]
         for name, pid in pids.items():
             usage = usage_of(pid)
             if usage is not None:
@@ -181,6 +186,27 @@ def _datagrams(total: Mapping[str, Any]) -> Iterator[Metric]:
         "dconnect_datagrams_dropped", "Datagrams of UDP associations dropped, by reason.", labels=("reason",)
     )
     for reason, count in sorted(total.get("datagrams_dropped", {}).items()):
+        dropped.add_metric((reason,), count)
+    yield dropped
+
+
+def _tunnel(now: Mapping[str, Any], total: Mapping[str, Any]) -> Iterator[Metric]:
+    links = GaugeMetricFamily("dconnect_tunnel_links", "Hosts that have a link now.")
+    links.add_metric((), now["links"])
+    yield links
+    flows = GaugeMetricFamily("dconnect_tunnel_flows", "Flows that the gateway has a socket for.", labels=("protocol",))
+    for protocol, count in sorted(now["flows"].items()):
+        flows.add_metric((protocol,), count)
+    yield flows
+    for name, what in (("packets", "Packets"), ("bytes", "Bytes of packets")):
+        moved = CounterMetricFamily(
+            f"dconnect_tunnel_{name}", f"{what} of all links; up is towards the containers.", labels=("direction",)
+        )
+        for direction in ("up", "down"):
+            moved.add_metric((direction,), total.get(name, {}).get(direction, 0))
+        yield moved
+    dropped = CounterMetricFamily("dconnect_tunnel_dropped", "Packets that went no further.", labels=("reason",))
+    for reason, count in sorted(total.get("dropped", {}).items()):
         dropped.add_metric((reason,), count)
     yield dropped
 

@@ -84,8 +84,9 @@ class Sessions:
             return  # nothing was asked
         outcomes = counters.sessions.setdefault(session.front, {})
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        counters.bytes_up += session.bytes_up
-        counters.bytes_down += session.bytes_down
+        if session.front != "link":  # what it carried are others' sessions
+            counters.bytes_up += session.bytes_up
+            counters.bytes_down += session.bytes_down
         seconds = round(time.monotonic() - session.started, 4)
         level = "info" if outcome == "ok" else "warning"
         counters.failed += outcome != "ok"

@@ -21,7 +21,9 @@ from dconnect.proxy.fiber import UnlessCut
 
 _TCP = {4: b"4", 6: b"6"}
 _UDP = {4: b"u", 6: b"v"}
-_BATCH = {b"4": DIALER_BATCH, b"6": DIALER_BATCH, b"u": PROBE_BATCH, b"v": PROBE_BATCH}
+_PING = {4: b"i", 6: b"j"}
+_BATCH = {b"4": DIALER_BATCH, b"6": DIALER_BATCH, b"u": PROBE_BATCH, b"v": PROBE_BATCH, b"i": 1, b"j": 1}
+"""A raw socket hears everybody's pings from its first moment, so none is kept."""
 _DISCARD_PORT = 9
 """Any port serves: connecting a datagram socket sends nothing, it only asks for the route."""
 
@@ -50,6 +52,10 @@ class LocalSockets:
 
     async def datagram(self, address: IPAddress) -> socket.socket:
         return self._create(_UDP[address.version])
+
+    async def ping(self, address: IPAddress) -> socket.socket:
+        """A new raw ICMP socket that hears echo replies. Raises: DialError NOT_READY."""
+        return self._create(_PING[address.version])
 
     async def is_local(self, address: IPAddress) -> bool:
         return stays_on_machine(self._create(_UDP[address.version]), address)
@@ -110,12 +116,16 @@ class DialerSockets:
     async def datagram(self, address: IPAddress) -> socket.socket:
         return await self._take(_UDP[address.version])
 
+    async def ping(self, address: IPAddress) -> socket.socket:
+        """A new raw ICMP socket that hears echo replies. Raises: DialError NOT_READY."""
+        return await self._take(_PING[address.version])
+
     async def is_local(self, address: IPAddress) -> bool:
         return stays_on_machine(await self._take(_UDP[address.version]), address)
 
     async def _take(self, kind: bytes) -> socket.socket:
         ready = self._ready[kind]
-        if len(ready) <= _BATCH[kind] // 2:
+        if len(ready) <= _BATCH[kind] // 2 and _BATCH[kind] > 1:
             self._ask(kind)
         if not ready:
             try:

@@ -8,6 +8,7 @@ nobody restarts the supervisor.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import sys
 import tempfile
 import time
@@ -32,6 +34,9 @@ from dconnect.core.limits import DRAIN_SECONDS, LISTEN_BACKLOG
 
 MAX_WORKERS = 4
 """More gain nothing: the kernel moves the bytes, Python only decides."""
+_TUNSETIFF = 0x400454CA
+_IFREQ = struct.Struct("16sH22x")
+_IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _STEADY_SECONDS = 10.0
 """A child that lived this long is restarted at once, as if for the first time."""
 _STOP_SECONDS = DRAIN_SECONDS + 2.0
@@ -180,6 +185,7 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
                 lifeline=lifeline,
                 directory=directory,
                 workers=count,
+                tun=_tunnel(stack) if config.tun else -1,
             )
             for descriptor in lent.descriptors():
                 os.set_inheritable(descriptor, True)
@@ -187,6 +193,8 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
             children += [
                 Child(f"worker {index}", "dconnect.agent.worker", replace(lent, index=index)) for index in range(count)
             ]
+            if config.tun:
+                children.append(Child("gateway", "dconnect.agent.gateway", replace(lent, index=count)))
             log("agent starting", address=address, port=front_port, dns_port=dns_port, workers=count, engine=engine)
             return Supervisor(children).run()
     finally:
@@ -195,12 +203,29 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _tunnel(stack: contextlib.ExitStack) -> int:
+    """The tunnel's device, as long as the agent runs: the gateway may die, its connections do not.
+
+    Raises: DconnectError.
+    """
+    try:
+        descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+        stack.callback(os.close, descriptor)
+        fcntl.ioctl(descriptor, _TUNSETIFF, _IFREQ.pack(labels.TUN_NAME.encode(), _IFF_TUN | _IFF_NO_PI))
+    except OSError as error:
+        raise DconnectError(
+            f"The agent cannot have a TUN device ({error.strerror}); `dconnect up` without --tun needs none."
+        ) from error
+    return descriptor
+
+
 def _listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
     try:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the tunnel listens there too, on its device
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
             watch_peer(sock)
             # Clients speak first, here and in DNS: told together with its first bytes, a connection costs one

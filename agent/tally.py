@@ -18,6 +18,7 @@ _COUNTERS = (
     "dns",
     "datagrams",
     "datagrams_dropped",
+    "tunnel",
 )
 _REMEMBERED = 16
 """Workers told apart, living and dead: four times as many as live at once. The counts of others are merged."""

@@ -12,26 +12,25 @@ import contextlib
 import dataclasses
 import os
 import resource
-import socket
 import time
-from ipaddress import IPv4Address, ip_address
-from pathlib import Path
+from collections.abc import Iterator
+from ipaddress import IPv4Address
 
 import structlog
 import uvloop
 
-from dconnect.agent import bus, child, labels, upstream
+from dconnect.agent import bus, child
 from dconnect.agent.describing import describe
-from dconnect.agent.handover import Handover, Reception
+from dconnect.agent.handover import Handover, LinkHandover, reception, relay_reception
+from dconnect.agent.informed import Informed
+from dconnect.agent.knowledge import Knowledge
 from dconnect.agent.lent import Lent, borrow
 from dconnect.agent.log import LogBuffer
-from dconnect.agent.names import Names, not_informed
 from dconnect.agent.ownnet import OwnNetwork, own_network
+from dconnect.agent.passing import Receiver
 from dconnect.agent.sessions import Sessions
-from dconnect.agent.sockets import DialerSockets, LocalSockets
 from dconnect.core.address import IPAddress, parse_ip
-from dconnect.core.backoff import backoff
-from dconnect.core.config import FRONT_DOOR_PORT, AgentConfig
+from dconnect.core.config import AgentConfig
 from dconnect.core.inventory import Inventory
 from dconnect.core.limits import (
     CONNECTIONS_TOLD,
@@ -40,18 +39,14 @@ from dconnect.core.limits import (
     MAX_CLIENTS_PER_WORKER,
     SESSION_TEXT_CHARS,
 )
-from dconnect.core.rules import Rules
-from dconnect.dns import DnsServer, Forwarder, Resolver, Zone, build
+from dconnect.dns import DnsServer
 from dconnect.proxy.associate import Associations
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.door import Accepts
 from dconnect.proxy.frontdoor import FrontDoor
-from dconnect.proxy.judge import Judge
 from dconnect.proxy.lookup import Lookup
-from dconnect.proxy.policy import Admission, Policy
 from dconnect.proxy.poller import Poller
 
-_REPORT_SECONDS = 1.0
 _RESERVED_DESCRIPTORS = 512
 """Not for clients: pooled sockets, DNS over TCP, idle upstreams."""
 
@@ -63,164 +58,85 @@ class Worker:
 
     def __init__(self, lent: Lent, log_buffer: LogBuffer) -> None:
         self._lent = lent
-        self._config = lent.config
-        self._own = OwnNetwork() if self._config.embedded else own_network()
+        self._config = config = lent.config
         self._sessions = Sessions(log_buffer)
-        self._serial = -1
-        self._zone: Zone | None = None
-        self._informed = asyncio.Event()
-        """Set by the first inventory."""
-        self._rules = Rules(self._config.allow, self._config.deny)
-        self._policy: Policy | None = None
-        self._admission = Admission(Inventory(), self._own.subnets, self._own.gateways)
-        self._sockets = LocalSockets() if self._config.embedded else DialerSockets(Path(labels.RUN_DIR))
+        self._known = known = Knowledge(config, OwnNetwork() if config.embedded else own_network())
+        self._informed = Informed(lent.bus_path, self)
         self._poller = Poller()
-        self._resolver = Resolver(forwards=self._may_ask if self._config.dns_forward else None)
-        self._forwarder = Forwarder(upstream.servers(self._config), socket.gethostname(), log.warning)
-        self._names = Names(lambda: self._zone, self._config.egress, rules=self._rules)
-        judge = Judge(self._judgement, self._sockets.is_local)
-        dial = Dial(
-            poller=self._poller,
-            resolve=self._names,
-            sockets=self._sockets,
-            judge=judge,
-            own_service=lent.api_path,
-            own_ports=frozenset((80, FRONT_DOOR_PORT, self._config.port)),
-        )
+        dial = known.dial(self._poller, lent.api_path)
         self._associations = self._associate(dial) if lent.index == 0 else None
+        self._links = LinkHandover(lent.link_path, config.tun) if lent.tun >= 0 else None
         self._door = FrontDoor(
             poller=self._poller,
             listener=borrow(lent.front),
             dial=dial,
-            describe=lambda host, address: describe(self._zone, host, address),
+            describe=lambda host, address: describe(known.zone, host, address),
             associates=self._associations or Handover(lent.handover_path),
             observer=self._sessions,
-            admits=self.admits,
-            hosts=own_hosts(self._config.bind, self._config.suffixes),
+            admits=known.admits,
+            hosts=own_hosts(config.bind, config.suffixes),
             max_clients=_max_clients(),
-            lookup=Lookup(resolve=self._names, reverse=self._names.name_of, judge=judge),
-            accepts=_accepts(self._config.auth),
+            lookup=Lookup(resolve=known.names, reverse=known.names.name_of, judge=known.judge),
+            accepts=_accepts(config.auth),
+            links=self._links,
         )
-        self._reception = Reception(lent.handover_path, self._door.adopt)
+        self._receptions = list(self._receive())
         self._dns = DnsServer(
             udp=[borrow(lent.dns_udp)],
             tcp=[borrow(lent.dns_tcp)],
-            admits=self.admits,
-            resolver=self._resolver,
-            forward=self._forwarder.answer,
+            admits=known.admits,
+            resolver=known.resolver,
+            forward=known.forwarder.answer,
         )
+
+    def _receive(self) -> Iterator[Receiver]:
+        """Where other processes hand clients over."""
+        if self._associations is not None:
+            yield reception(self._lent.handover_path, self._door.adopt)
+        if self._lent.tun >= 0:
+            yield relay_reception(self._lent.relay_path(self._lent.index), self._door.take_relay)
 
     def _associate(self, dial: Dial) -> Associations:
         return Associations(
             poller=self._poller,
             dial=dial,
-            policy=self._judgement,
+            policy=self._known.judgement,
             sock=borrow(self._lent.front_udp),
             bound=published(self._config),
         )
 
-    def admits(self, peer: str) -> bool:
-        """Whether the peer is not a container."""
-        return self._admission.admits(peer)
-
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop, then drain."""
-        if isinstance(self._sockets, DialerSockets):
-            self._sockets.start()
+        self._known.start()
         async with asyncio.TaskGroup() as tasks:  # whose end is ours: without the link we would serve the past
-            link = tasks.create_task(self._follow_control(), name="bus")
+            link = tasks.create_task(self._informed.run(), name="bus")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._informed.wait(), FIRST_INVENTORY_SECONDS)
+                await asyncio.wait_for(self._known.informed.wait(), FIRST_INVENTORY_SECONDS)
             self._door.start()
-            if self._associations is not None:
-                self._reception.start()
+            for each in self._receptions:
+                each.start()
             await self._dns.start()
             log.info("worker ready")
             await stop.wait()
-            self._reception.close()
+            for each in self._receptions:
+                each.close()
             await asyncio.gather(self._door.drain(), self._dns.close())
             link.cancel()
-        await self._forwarder.close()
-        await self._sockets.close()
+        if self._links is not None:
+            self._links.close()
+        await self._known.close()
         self._poller.close()
 
-    def _may_ask(self, name: str) -> bool:
-        """Whether another domain's name may be asked elsewhere: the rules for dialing hold for looking up too."""
-        if self._policy is None or self._policy.name_objection(name):
-            return False
-        return self._names.may_leave(name)
-
-    def _judgement(self) -> Policy:
-        """The policy in force; before the first inventory nothing is known to be harmless.
-
-        Raises: DialError NOT_READY.
-        """
-        if self._policy is None:
-            raise not_informed()
-        return self._policy
-
     def publish(self, inventory: Inventory) -> None:
-        """Serve a new inventory from now on."""
-        zone = build(inventory, self._config.suffixes, [ip_address(self._config.reach.strip("[]"))])
-        self._zone = zone
-        self._resolver.publish(zone)
-        self._policy = Policy(inventory, self._config.egress, self._own.addresses, self._rules)
-        self._admission = Admission(inventory, self._own.subnets, self._own.gateways)
-        self._informed.set()
+        self._known.publish(inventory)
 
-    async def _follow_control(self) -> None:
-        """Keep a link to control; while there is none, the last inventory serves on."""
-        attempt = 0
-        while True:
-            with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_unix_connection(self._lent.bus_path)
-                attempt = 0 if await self._follow(reader, writer) else attempt
-            await asyncio.sleep(backoff(attempt))
-            attempt += 1
-
-    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Serve every inventory that control sends until the link is lost; whether any came."""
-        came = False
-        self._serial = -1  # of another control's counting
-        reports = asyncio.get_running_loop().create_task(self._report(writer), name="reports")
-        try:
-            while True:
-                try:
-                    message = await bus.receive(reader)
-                    if "ask" in message:
-                        self._answer(str(message["ask"]), writer)
-                        continue
-                    serial, inventory = int(message["serial"]), Inventory.from_json(message["inventory"])
-                except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-                    log.warning("control is away; the last inventory serves on", reason=type(error).__name__)
-                    return came
-                self.publish(inventory)
-                self._serial = serial
-                self._write(writer)
-                came = True
-        finally:
-            reports.cancel()
-            writer.close()
-
-    async def _report(self, writer: asyncio.StreamWriter) -> None:
-        while True:
-            self._write(writer)
-            with contextlib.suppress(OSError):
-                await writer.drain()
-            await asyncio.sleep(_REPORT_SECONDS)
-
-    def _write(self, writer: asyncio.StreamWriter) -> None:
-        writer.write(bus.encode(self._counted()))
-
-    def _counted(self) -> bus.Message:
-        dialer = not isinstance(self._sockets, DialerSockets) or self._sockets.connected
+    def counted(self) -> bus.Message:
         return {
             **dataclasses.asdict(self._sessions.counters),
             "index": self._lent.index,
             "pid": os.getpid(),
-            "serial": self._serial,
-            "dialer": dialer,
-            "dns": dataclasses.asdict(self._resolver.counters),
+            "dialer": self._known.dialer,
+            "dns": dataclasses.asdict(self._known.resolver.counters),
             **self._datagrams(),
         }
 
@@ -230,14 +146,12 @@ class Worker:
             return {}
         return {"datagrams": associations.relayed, "datagrams_dropped": associations.dropped}
 
-    def _answer(self, ask: str, writer: asyncio.StreamWriter) -> None:
-        """Answer what control asks on behalf of a person: nothing of this is done for nobody."""
+    def answer(self, ask: str) -> bus.Message:
         if ask == "report":
-            report = self._counted()
+            report = self.counted()
             report["open_bytes_up"], report["open_bytes_down"] = self._door.bytes_moved()
-        else:
-            report = {"index": self._lent.index, "total": self._sessions.counters.open, "connections": self._open()}
-        writer.write(bus.encode(report | {"answers": ask}))
+            return report
+        return {"index": self._lent.index, "total": self._sessions.counters.open, "connections": self._open()}
 
     def _open(self) -> list[dict[str, str | int | float]]:
         """The newest connections, newest first."""

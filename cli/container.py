@@ -3,6 +3,7 @@
 network    default bridge: a user-defined one would put nat rules, and so conntrack, into the agent's own namespace
 mounts     as Mounts, not Binds: a wrong path is refused instead of created as a directory
 rights     no capability, read-only root, no new privileges; uid 0 only because the engine's socket wants it
+tunnel     only with --tun: the TUN device, the right to set up the agent's own network, and IPv6 in there
 restart    always: with unless-stopped, an engine that crashed ends us as an orphan, takes that for the user's stop,
            and leaves us so (seen with 20.10)
 userns     the engine's own, so that the agent may open the engine's socket and shares file ids with the dialer
@@ -29,6 +30,13 @@ from dconnect.agent.labels import (
 from dconnect.core.config import AgentConfig
 
 STOP_TIMEOUT_S = 10
+TUN_DEVICE = "/dev/net/tun"
+_TUNNEL: dict[str, Any] = {
+    "CapAdd": ["NET_ADMIN"],
+    "Devices": [{"PathOnHost": TUN_DEVICE, "PathInContainer": TUN_DEVICE, "CgroupPermissions": "rwm"}],
+    # Without these a network without IPv6 leaves the TUN device none; the default bridge is one.
+    "Sysctls": {f"net.ipv6.conf.{which}.disable_ipv6": "0" for which in ("all", "default")},
+}
 
 
 def body(config: AgentConfig, *, image: str, version: str, docker_socket: str) -> dict[str, Any]:
@@ -43,6 +51,7 @@ def body(config: AgentConfig, *, image: str, version: str, docker_socket: str) -
     front, front_udp = f"{FRONT_DOOR_CONTAINER_PORT}/tcp", f"{FRONT_DOOR_CONTAINER_PORT}/udp"
     dns, dns_tcp = f"{DNS_CONTAINER_PORT}/udp", f"{DNS_CONTAINER_PORT}/tcp"
     text = config.to_json()
+    rights: dict[str, Any] = _TUNNEL if config.tun else {}
     return {
         "Image": image,
         "Env": [f"{ENV_CONFIG}={text}"],
@@ -69,6 +78,7 @@ def body(config: AgentConfig, *, image: str, version: str, docker_socket: str) -
             "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=16m"},  # noqa: S108 - inside the container
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
+            **rights,
             "SecurityOpt": ["no-new-privileges", "label=disable"],
             "UsernsMode": "host",
             "RestartPolicy": {"Name": "always"},

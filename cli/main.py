@@ -26,11 +26,12 @@ from dconnect.cli import (
     state,
     status,
     summary,
+    tun,
     up,
 )
 from dconnect.cli.output import complain, say
 from dconnect.cli.running import Context, Host, Json, choice_of, guard, with_engine
-from dconnect.core.config import DEFAULT_SUFFIXES, DNS_PORT, FRONT_DOOR_PORT, AgentConfig, Egress
+from dconnect.core.config import DEFAULT_SUFFIXES, DNS_PORT, FRONT_DOOR_PORT, TUNNEL_SUBNET, AgentConfig, Egress
 from dconnect.core.errors import UsageError
 from dconnect.core.rules import Option, parse_rule
 
@@ -42,6 +43,8 @@ app = typer.Typer(
     help="Reach the containers that Docker hides: one agent, one proxy port, container names.",
 )
 app.add_typer(dns.app, name="dns")
+app.add_typer(tun.app, name="tun")
+app.command("cleanup")(tun.cleanup_command)
 
 Bind = Annotated[str, typer.Option(metavar="ADDRESS", help="Address the ports are published on.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help=f"Proxy port.  [default: {FRONT_DOOR_PORT} or next]")]
@@ -54,6 +57,8 @@ EgressOption = Annotated[
 Allow = Annotated[
     list[str] | None, typer.Option(metavar="CIDR|DOMAIN", help="Destination to open; repeatable, most specific wins.")
 ]
+Tun = Annotated[bool, typer.Option("--tun", help="Have the agent's end of the transparent mode.")]
+TunSubnet = Annotated[str, typer.Option(metavar="CIDR", help="Addresses of the transparent mode's links.")]
 DnsForward = Annotated[
     str, typer.Option(metavar="auto|ADDRESS", help="Name server for other domains; auto: the engine's own.")
 ]
@@ -75,6 +80,7 @@ def _config(
     allow: list[str] | None,
     deny: list[str] | None,
     dns_forward: str,
+    tun_subnet: str = TUNNEL_SUBNET,
     embedded: bool = False,
 ) -> AgentConfig:
     if egress not in ("allow", "deny"):
@@ -91,6 +97,7 @@ def _config(
         allow=_rules("--allow", allow),
         deny=_rules("--deny", deny),
         dns_forward=dns_forward,
+        tun_subnet=tun_subnet,
         embedded=embedded,
     )
 
@@ -131,6 +138,8 @@ def up_command(
     auth: Auth = False,
     auth_file: AuthFile = None,
     dns_forward: DnsForward = "",
+    tun: Tun = False,
+    tun_subnet: TunSubnet = TUNNEL_SUBNET,
     base_image: Annotated[str, typer.Option(metavar="IMAGE", help="Image to build from.")] = image.DEFAULT_BASE,
     wheels: Annotated[Path | None, typer.Option(metavar="DIR", help="Install from these wheels only.")] = None,
     docker_socket: Annotated[
@@ -151,10 +160,11 @@ def up_command(
             allow=allow,
             deny=deny,
             dns_forward=dns_forward,
+            tun_subnet=tun_subnet,
         )
         given = passwords.read(auth_file) if auth_file is not None else None
         wanted = auth or given is not None
-        wish = up.Wish(config, port, dns_port, base_image, wheels, docker_socket, wanted, given)
+        wish = up.Wish(config, port, dns_port, base_image, wheels, docker_socket, wanted, given, tun)
 
     async def work(engine: Engine, choice: engines.Choice) -> None:
         result, got = await up.up(engine, wish, state.default_file())

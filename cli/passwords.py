@@ -1,4 +1,4 @@
-"""Passwords of front doors: made, read from a file, and kept for this user alone.
+"""Passwords of front doors, and tokens of links: made, read from a file, and kept for this user alone.
 
 One JSON list in the user's state directory, mode 600, newest last: by it ``dconnect``'s own commands sign in, and an
 engine's generated password is the same after ``down`` and ``up``. Which entry fits an agent, the agent's proof tells.
@@ -18,11 +18,9 @@ from typing import Any
 
 from dconnect.cli import state
 from dconnect.core.config import AgentConfig
-from dconnect.core.credentials import MAX_BYTES, SALT_BYTES, Credentials, Verifier, proof
+from dconnect.core.credentials import GENERATED_USER, MAX_BYTES, SALT_BYTES, Credentials, Verifier, proof
 from dconnect.core.errors import DconnectError, UsageError
 
-USER = "dconnect"
-"""The user name that goes with a generated password."""
 PASSWORD_BYTES = 16
 """Of randomness in a generated password: beyond guessing, whatever is known about its digest."""
 MAX_ENTRIES = 64
@@ -56,6 +54,17 @@ def default_file() -> Path:
     return state.default_file().with_name("passwords.json")
 
 
+def token_file() -> Path:
+    """Where the tokens of links are kept, in the same form."""
+    return default_file().with_name("tokens.json")
+
+
+def link_token(config: AgentConfig, file: Path | None = None) -> str | None:
+    """What this user knows that opens an agent's link; None where nothing is known, or the agent has no tunnel."""
+    entry = _known(config.tun, file or token_file())
+    return entry.password if entry is not None else None
+
+
 def read(path: Path) -> Credentials:
     """The one line ``user:password`` of a file.
 
@@ -86,7 +95,11 @@ def settle(file: Path, engine_id: str, given: Credentials | None) -> Entry:
         entry = Entry(engine_id, *given, generated=False)
     else:
         before = [each for each in entries if each.generated and each.engine == engine_id]
-        entry = before[-1] if before else Entry(engine_id, USER, secrets.token_hex(PASSWORD_BYTES), generated=True)
+        entry = (
+            before[-1]
+            if before
+            else Entry(engine_id, GENERATED_USER, secrets.token_hex(PASSWORD_BYTES), generated=True)
+        )
     try:
         _save(file, [*(each for each in entries if each != entry), entry])
     except OSError as error:
@@ -112,10 +125,15 @@ def lock(config_auth: str, credentials: Credentials) -> str:
 
 def find(config: AgentConfig, file: Path | None = None) -> Entry | None:
     """What this user knows that opens an agent's front door; None where nothing is known, or wanted."""
-    if not config.auth:
+    return _known(config.auth, file or default_file())
+
+
+def _known(kept: str, file: Path) -> Entry | None:
+    """The newest entry that a proof is of."""
+    if not kept:
         return None
-    verifier = Verifier(config.auth)
-    for entry in reversed(_load(file or default_file())):
+    verifier = Verifier(kept)
+    for entry in reversed(_load(file)):
         if verifier.accepts(entry.user.encode(), entry.password.encode()):
             return entry
     return None

@@ -44,10 +44,19 @@ def _rows(body: dict[str, Any], choice: Choice, config: AgentConfig) -> list[tup
         ("inventory", f"{inventory['containers']} containers on {inventory['networks']} networks{_age(inventory)}"),
     ]
     rows.append(("connections", f"{sum(worker['open'] for worker in body['workers'])} open"))
+    if (tunnel := body.get("tunnel")) is not None:
+        rows.append(("tunnel", _tunnel(tunnel)))
     for worker in body["workers"]:
         counts = f"{worker['open']} open, {worker['accepted']} accepted, {worker['failed']} failed"
         rows.append(("worker", f"pid {worker['pid']}: {counts}"))
     return rows
+
+
+def _tunnel(tunnel: dict[str, Any]) -> str:
+    if not tunnel["ready"]:
+        return "NOT READY: the agent's gateway is not there; see `dconnect logs`"
+    dropped = sum(tunnel["dropped"].values())
+    return f"{tunnel['links']} links, addresses from {tunnel['subnet']}, {dropped} packets dropped"
 
 
 def _password(config: AgentConfig) -> list[tuple[str, str]]:

@@ -57,6 +57,10 @@ class Wish:
     """Whether a password is wanted at the front door."""
     credentials: Credentials | None = None
     """What it is to be; None stands for a generated one."""
+    tun: bool = False
+    """Whether the transparent mode is wanted."""
+    token: Credentials | None = None
+    """Of its link, once it is settled."""
 
 
 async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, AgentConfig]:
@@ -65,18 +69,21 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
     Raises: DconnectError; then nothing of this call is left on the engine.
     """
     file = state_file.with_name(passwords.default_file().name)
+    tokens = state_file.with_name(passwords.token_file().name)
     with Progress() as progress, ExitStack() as held:
         try:
             progress(f"asking {engine.name}")
             info = await engine.ping()
             held.enter_context(await lock.take(state_file.parent, info.engine_id, progress))
             entry = passwords.settle(file, info.engine_id, wish.credentials) if wish.auth else None
-            wish = _locked(wish, entry)
+            token = passwords.settle(tokens, info.engine_id, None) if wish.tun else None
+            wish = _locked(wish, entry, token)
             ground = await _prepare(engine, info, wish, progress)
         except asyncio.CancelledError:
             raise Interrupted("interrupted; nothing was changed.") from None
         if ground.same is not None:
             _settled(file, entry)
+            _settled(tokens, token)
             return "already running", ground.same
         progress("starting the agent")
         try:
@@ -93,18 +100,22 @@ async def up(engine: Engine, wish: Wish, state_file: Path) -> tuple[Result, Agen
                 error.add_note(f"{left[0].upper()}{left[1:]}.")
             raise
         _settled(file, entry)
+        _settled(tokens, token)
         state.remember(state_file, info.engine_id, state.Ports(config.port, config.dns_port))
         with suppress(DconnectError):  # a courtesy: the agent is up
             await image.remove_older(engine, ground.tag)
     return "replaced" if ground.occupied else "started", config
 
 
-def _locked(wish: Wish, entry: passwords.Entry | None) -> Wish:
-    """The wish with the password that was settled, and what the agent keeps of it."""
-    if entry is None:
-        return wish
-    config = dataclasses.replace(wish.config, auth=passwords.lock("", entry.credentials))
-    return dataclasses.replace(wish, config=config, credentials=entry.credentials)
+def _locked(wish: Wish, entry: passwords.Entry | None, token: passwords.Entry | None) -> Wish:
+    """The wish with the password and the token that were settled, and what the agent keeps of them."""
+    if entry is not None:
+        config = dataclasses.replace(wish.config, auth=passwords.lock("", entry.credentials))
+        wish = dataclasses.replace(wish, config=config, credentials=entry.credentials)
+    if token is not None:
+        config = dataclasses.replace(wish.config, tun=passwords.lock("", token.credentials))
+        wish = dataclasses.replace(wish, config=config, token=token.credentials)
+    return wish
 
 
 def _settled(file: Path, entry: passwords.Entry | None) -> None:
@@ -182,6 +193,8 @@ def _same(old: dict[str, Any], wish: Wish, tag: str) -> AgentConfig | None:
     wanted = dataclasses.replace(wish.config, port=wish.port or has.port, dns_port=wish.dns_port or has.dns_port)
     if wish.credentials is not None and has.auth == passwords.lock(has.auth, wish.credentials):
         wanted = dataclasses.replace(wanted, auth=has.auth)  # the same password under another salt
+    if wish.token is not None and has.tun == passwords.lock(has.tun, wish.token):
+        wanted = dataclasses.replace(wanted, tun=has.tun)
     if not old["State"].get("Running") or old["Config"].get("Image") != tag or has != wanted:
         return None
     return has if wish.docker_socket in (None, *_sockets(old)) else None
@@ -206,6 +219,11 @@ async def _start(engine: Engine, wish: Wish, ground: _Ground, state_file: Path) 
                 _next(fronts, wish, "--port")
             elif which == "dns":
                 _next(dnses, wish, "--dns-port")
+            elif config.tun and container.TUN_DEVICE in error.reason:
+                raise DconnectError(
+                    f"The engine {engine.name} has no {container.TUN_DEVICE}, which --tun needs; load the kernel "
+                    "module tun on its machine, or leave --tun away."
+                ) from error
             elif paths[0] in error.reason and any(words in error.reason for words in ("not exist", "no such file")):
                 del paths[0]
                 if not paths:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 from dconnect.core.address import Target, parse_authority, parse_ip
@@ -20,6 +21,11 @@ FRONT_DOOR_PORT = 1080
 DNS_PORT = 1053
 DEFAULT_SUFFIXES = ("docker", "docker.test")
 """``docker`` because peers' users have it in their files; ``docker.test`` because RFC 6761 §6.2 reserves it."""
+
+TUNNEL_SUBNET = "10.213.0.0/24"
+"""Addresses of the links of the transparent mode, the agent's own first."""
+TUNNEL_SUBNET_V6 = IPv6Network("fd3b:9c7e:51d2::/64")
+"""Likewise: a prefix that nobody else draws (RFC 4193 §3.2.2)."""
 
 _AUTH = re.compile(r"[0-9a-f]{32}:[0-9a-f]{64}\Z")
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
@@ -48,6 +54,10 @@ class AgentConfig:
     dns_forward: str = ""
     """Who is asked for other domains' names: ``auto`` (the engine's own servers), an address with or without port, or
     empty: nobody."""
+    tun: str = ""
+    """How the agent knows the token of the link again (``credentials.proof``); empty: it has no transparent mode."""
+    tun_subnet: str = TUNNEL_SUBNET
+    """Where links get their IPv4 addresses."""
     embedded: bool = False
     """True when run by ``dconnect agent`` in the foreground, without a container and a dialer."""
 
@@ -70,9 +80,26 @@ class AgentConfig:
             raise UsageError(f"--egress {self.egress!r} is neither allow nor deny.")
         if self.auth != "" and not _AUTH.match(self.auth):
             raise UsageError("The proof of the password is damaged; run `dconnect up` again.")
+        if self.tun != "" and not _AUTH.match(self.tun):
+            raise UsageError("The proof of the tunnel's token is damaged; run `dconnect up` again.")
+        _ = self.tunnel_subnet()
         Rules(self.allow, self.deny)
         if self.dns_forward not in ("", "auto"):
             _ = self.dns_server()
+
+    def tunnel_subnet(self) -> IPv4Network:
+        """``tun_subnet``, read.
+
+        Raises: UsageError when it cannot be one.
+        """
+        with contextlib.suppress(ValueError):
+            subnet = IPv4Network(self.tun_subnet)
+            if subnet.is_private and 16 <= subnet.prefixlen <= 29:
+                return subnet
+        raise UsageError(
+            f"--tun-subnet {self.tun_subnet!r} is not a private IPv4 network of 8 to 65,536 addresses, "
+            f"such as {TUNNEL_SUBNET}."
+        )
 
     def dns_server(self) -> Target:
         """The server named in ``dns_forward``.

@@ -6,6 +6,8 @@ import hashlib
 import hmac
 from typing import NamedTuple
 
+GENERATED_USER = "dconnect"
+"""The user name that goes with a generated password, and with a link's token."""
 MAX_BYTES = 255
 """Of a user name or a password: RFC 1929 §2 has one octet for each length."""
 SALT_BYTES = 16

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from dconnect.core.limits import SESSION_TEXT_CHARS
 
-Front = Literal["socks5", "socks4", "associate", "connect", "http", "none"]
+Front = Literal["socks5", "socks4", "associate", "connect", "http", "link", "tunnel", "none"]
 
 
 @dataclass(slots=True)

@@ -251,7 +251,53 @@ UDP_SOCKETS_PER_TURN, UDP_DATAGRAMS_PER_SOCKET = 8, 16
 """Datagrams relayed before others run again: 128, about 2 ms, as much as a TCP relay may take."""
 
 HANDOVER_LINKS = 16
-"""Workers that hand clients over: three, and what is left of dead ones for a moment."""
+"""Processes that hand clients over: five at most, and what is left of dead ones for a moment."""
+
+LINKS = 16
+"""Hosts that have a link at once: each has an address, and 8 MiB of packets that may wait for it."""
+
+LINK_HELLO_SECONDS = 5.0
+"""From the upgrade to the host's hello, which it has at hand."""
+
+LINK_RESERVE = 32
+"""Places for packets that the gateway makes itself (pings, datagrams), which bulk from the device may not take."""
+
+LINK_TURN_PACKETS = 16
+"""Packets from the device before the links have their turn."""
+
+TUNNEL_SOCKET_BYTES = 1024 * 1024
+"""Asked for as buffers of a flow's TCP in the agent: what a fast flow has under way fits, and a slow one's packets do
+not fill the device, where others must wait behind them."""
+
+TUNNEL_DEVICE_PACKETS = 1000
+"""The device's queue: packets that the kernel has for us while we do something else. Beyond it they are lost."""
+
+TUNNEL_DIALS = 2048
+"""Connections whose SYN is held, or let through and not accepted yet; one beyond it is dropped, and comes again."""
+
+TUNNEL_ACCEPT_SECONDS = 10.0
+"""From the SYN that is let through to the accepted connection: the host's kernel answers at once."""
+
+TUNNEL_LISTENERS = 1024
+"""Destination ports that are listened on, of both families; the one not used for longest goes."""
+
+TUNNEL_ACCEPTS_PER_TURN = 64
+"""Connections accepted from one listener before others have their turn."""
+
+TUNNEL_UDP_FLOWS, TUNNEL_ECHO_FLOWS = 2048, 256
+"""UDP and ping flows, each with a socket; the one idle for longest goes."""
+
+TUNNEL_ECHO_SECONDS = 20.0
+"""A ping flow without a packet is forgotten: ping waits 10 s for an answer by itself."""
+
+TUNNEL_HELD_PACKETS, TUNNEL_HELD_BYTES = 16, 1024 * 1024
+"""Packets that wait for their flow's socket, of one flow, and their bytes of all flows."""
+
+TUNNEL_ERRORS_PER_SECOND = 1000
+"""ICMP errors sent (RFC 4443 §2.4 (f)): a port scan is told the truth, a flood is not answered in full."""
+
+HANDOVER_MESSAGE_BYTES = 64 * 1024
+"""What is told of each: a few addresses, and of a link what came with its request, which is 20 KiB at most."""
 
 NAME_CANDIDATES = 8
 """Names suggested for one that is unknown: a sentence, not a list."""
@@ -262,8 +308,8 @@ LINK_JSON_BYTES = 4 * 64 * 1024
 LINK_REASON_BYTES = 512
 """A bye frame: one sentence for a person."""
 
-LINK_TOKEN_CHARS, LINK_FEATURES, LINK_FEATURE_CHARS = 256, 32, 32
-"""What a hello may hold: a token has 43 characters; a feature is a word."""
+LINK_FEATURES, LINK_FEATURE_CHARS = 32, 32
+"""What a hello may hold; a feature is a word."""
 
 LINK_ADDRESSES = 8
 """Addresses of the host's device: one of each family is what we give."""
@@ -285,3 +331,60 @@ REASSEMBLY_BYTES = 4 * 1024 * 1024
 
 REASSEMBLY_SECONDS = 60.0
 """RFC 8200 §4.5 has 60 s from the first fragment, RFC 1122 §3.3.2 between 60 and 120 s for IPv4."""
+
+TUNNEL_SUBNETS = 512
+"""Routed into the host's device at once: engines have 31 networks unless their address pools are changed."""
+
+LINK_SLOTS = 128
+"""Packets that wait on the host for the link: 8 MiB, more than the window of a TCP connection (tcp_rmem: 6 MiB)."""
+
+EXPRESS_BYTES, EXPRESS_RUN = 512, 32
+"""Packets up to this size go before larger ones: pings, SYNs, queries, ACKs; but after so many one large one goes."""
+
+LINK_BATCH_BYTES = 128 * 1024
+"""Given to the kernel in one call: two of the largest packets. What comes later waits for it, 0.1 ms at 8 Gbit/s."""
+
+LINK_UNSENT_BYTES = 128 * 1024
+"""Bytes of the link that the kernel holds and has not sent (TCP_NOTSENT_LOWAT): what waits there waits in line."""
+
+LINK_SEND_BYTES, LINK_RECEIVE_BYTES = 512 * 1024, 512 * 1024
+"""The link's kernel buffers: twice what is under way at 8 Gbit/s and 0.2 ms."""
+
+LINK_TURN_BYTES = 256 * 1024
+"""Received before the device has its turn: 0.2 ms."""
+
+LINK_BUFFER_BYTES = 1024 * 1024
+"""Where frames are received: the longest one (LINK_JSON_BYTES) and a turn's bytes behind it."""
+
+DEVICE_RUN = 16
+"""Packets read from the device before the link has its turn."""
+
+LINK_BEAT_SECONDS, LINK_MISSES = 5.0, 3
+"""A ping so often; without a word for so many of them the link is dead."""
+
+LINK_WOKEN_SECONDS = 1.0
+"""For an answer after the machine slept: links that died meanwhile should not cost 15 s more."""
+
+LINK_CONFIG_SECONDS = 5.0
+"""From hello to config: the agent has it at hand, once it has asked its engine."""
+
+LINK_CONNECT_SECONDS = 2.0
+"""For each step of opening the link; the agent is on this machine, or at the other end of a quick line."""
+
+LINK_ANSWER_BYTES = 16 * 1024
+"""Head and sentence with which the agent answers the upgrade."""
+
+LINK_RETRY_SECONDS = 0.5
+"""The longest pause between two attempts at a lost link, so that it is back soon after that is possible."""
+
+GATE_SOURCES = 4096
+"""Addresses remembered as reached through the tunnel, so that a packet costs one look-up; then they are forgotten."""
+
+DOWN_ANSWERS = 64
+"""Packets answered as unreachable in one turn while the link is down."""
+
+CHANNEL_LINE_BYTES = 2 * LINK_JSON_BYTES
+"""Between the tunnel's two halves on the host: a config, quoted."""
+
+RECHECK_SECONDS = 10.0
+"""How often the host's routes are looked at again: VPNs and networks come and go, and say nothing."""

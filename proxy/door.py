@@ -34,6 +34,19 @@ class Associates(Protocol):
         """End them all."""
 
 
+class Links(Protocol):
+    """Whoever knows where the links of the transparent mode end."""
+
+    def opens(self, token: bytes) -> bool:
+        """Whether a token is the right one; takes as long whatever is wrong with it."""
+
+    def take(self, channel: Channel, record: Session, early: bytes) -> None:
+        """Hand a client's connection over to be answered elsewhere, with what it sent behind its request; close ours.
+
+        Raises: DialError NOT_READY.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is known of a destination that was not reached."""
@@ -67,6 +80,8 @@ class Door(Protocol):
     """Host names and addresses that mean the agent itself in an origin-form request."""
     accepts: Accepts | None
     """None: nobody is asked for a password."""
+    links: Links | None
+    """None: the agent has no tunnel."""
 
     def session(self, client: Stream) -> Session:
         """A fresh record for the client's next destination."""
@@ -76,6 +91,12 @@ class Door(Protocol):
 
     def relay(self, client: Stream, upstream: Channel, session: Session) -> None:
         """Take over both sockets; the session ends when the relay does."""
+
+    def link(self, links: Links, client: Stream, session: Session) -> None:
+        """Give the client's connection away, as ``Links.take`` does.
+
+        Raises: DialError NOT_READY.
+        """
 
     def associate(self, client: Stream, session: Session) -> None:
         """Take over the client's connection for UDP ASSOCIATE, answer it, and go on with the session.

@@ -135,3 +135,32 @@ class Recorder:
 
     def resumed(self) -> None:
         self.pauses.append("")
+
+
+class FakeLinks:
+    """One token is right; whoever has it is told, and left alone."""
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+        self.away = False
+        """Whether nobody takes links at the moment."""
+        self.taken: list[tuple[str, bytes]] = []
+        """Peer, and what came behind its request."""
+        self._kept: list[socket.socket] = []
+
+    def opens(self, token: bytes) -> bool:
+        return token == self._token
+
+    def take(self, channel: Channel, record: Session, early: bytes) -> None:
+        if self.away:
+            raise DialError(Failure.NOT_READY, "The agent's gateway is away.")
+        self.taken.append((record.peer, early))
+        sock = channel.sock.dup()
+        channel.leave()
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        self._kept.append(sock)
+
+    def close(self) -> None:
+        """End the connections that were taken."""
+        for sock in self._kept:
+            sock.close()

@@ -15,7 +15,7 @@ from dconnect.core.errors import MalformedMessage
 from dconnect.core.events import Observer, Session, UdpSession
 from dconnect.core.limits import DRAIN_SECONDS, HANDSHAKE_SECONDS, PAUSE_SECONDS, RELIEVED_SECONDS
 from dconnect.proxy.dial import Dial
-from dconnect.proxy.door import Accepts, Associates, Describe
+from dconnect.proxy.door import Accepts, Associates, Describe, Links
 from dconnect.proxy.fiber import Fibers, Gone
 from dconnect.proxy.guests import CROWDED, SHUTDOWN, Guests
 from dconnect.proxy.http import serve_http
@@ -63,6 +63,7 @@ class FrontDoor:
         max_clients: int,
         lookup: Lookup,
         accepts: Accepts | None = None,
+        links: Links | None = None,
     ) -> None:
         """Wire it; ``start`` opens it.
 
@@ -78,11 +79,13 @@ class FrontDoor:
             max_clients: beyond it accepting pauses.
             lookup: names and addresses for those who only ask.
             accepts: knows the right user name and password; None when nobody is asked for one.
+            links: take those of the transparent mode; None when there is no tunnel.
         """
         self.dial = dial
         self.describe = describe
         self.lookup = lookup
         self.accepts = accepts
+        self.links = links
         self.hosts = hosts
         self._poller = poller
         self._listener = listener
@@ -304,12 +307,31 @@ class FrontDoor:
     def ended(self, session: Session) -> None:
         self._observer.ended(session)
 
+    def take_relay(self, client: socket.socket, upstream: socket.socket, session: Session) -> None:
+        """Relay between two connected sockets that came from another process."""
+        stream = Stream(Channel(self._poller, client))
+        try:
+            channel = Channel(self._poller, upstream)
+        except OSError:
+            stream.channel.reset()
+            raise
+        stream.channel.dry = channel.dry = False
+        self._clients += 1
+        self._observer.opened()
+        self.relay(stream, channel, session)
+
     def relay(self, client: Stream, upstream: Channel, session: Session) -> None:
         client.relayed = True
         session.outcome = "relaying"
         relay = Relay(self._poller, self._pipes, client.channel, upstream, self._on_relay_end)
         self._relays[relay] = session
         relay.start()
+
+    def link(self, links: Links, client: Stream, session: Session) -> None:
+        client.channel.deadline(None)
+        links.take(client.channel, session, bytes(client.buffer))
+        client.relayed = True
+        self._gone()
 
     def associate(self, client: Stream, session: Session) -> None:
         client.channel.deadline(None)

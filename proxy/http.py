@@ -14,10 +14,11 @@ from dconnect.core.errors import DialError, MalformedMessage, UsageError
 from dconnect.core.events import Session
 from dconnect.core.failure import PROXY_ERRORS
 from dconnect.core.limits import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS
-from dconnect.proxy import auth
+from dconnect.proxy import auth, link
 from dconnect.proxy.door import Door
 from dconnect.proxy.exchange import Exchange, Route
 from dconnect.proxy.fiber import Gone
+from dconnect.proxy.refusal import Refusal
 from dconnect.proxy.socks import UNAUTHORIZED
 from dconnect.proxy.stream import Stream
 from dconnect.proxy.upstreams import Upstreams
@@ -30,14 +31,6 @@ _METHODS = b"GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH"
 """What we tell of ourselves; others are forwarded as well (RFC 9110 §10.2.1)."""
 _SENSITIVE = frozenset((b"authorization", b"proxy-authorization", b"cookie"))
 """Not sent back by TRACE (RFC 9110 §9.3.8)."""
-
-
-class Refusal(Exception):
-    """A request is answered by us with an error."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 class Answer(Exception):
@@ -88,6 +81,10 @@ async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: 
             await _tunnel(door, client, head, session)
             return False
         route = route_of(head, door.hosts)
+        if route.target is None and route.path == link.PATH:
+            session.front, session.target = "link", "dconnect"
+            door.link(link.check(head, door.links), client, session)
+            return False
         (auth.check_proxied if route.target is not None else auth.check_own)(head, door.accepts)
         if route.target is not None and http1.max_forwards(head) == 0:
             raise _last_stop(head)
@@ -102,8 +99,8 @@ async def _serve_one(door: Door, client: Stream, upstreams: Upstreams, session: 
         await client.channel.send(challenge.response)
         return challenge.again
     except Refusal as error:
-        status, sentence = error.status, str(error)
-        session.outcome = "malformed"
+        status, sentence, why = error.status, str(error), error.fields
+        session.outcome = error.outcome
     except DialError as error:
         status, sentence = error.failure.value.http_status, str(error)
         session.outcome = error.failure.name.lower()

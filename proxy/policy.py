@@ -43,7 +43,7 @@ _DEFAULTS: tuple[tuple[IPNetwork, str], ...] = tuple(
 
 _NO_RULES = Rules()
 
-_ON_THE_LAN = ("macvlan", "ipvlan")
+ON_THE_LAN = ("macvlan", "ipvlan")
 """Drivers whose networks have somebody else's router for a gateway."""
 
 
@@ -68,7 +68,7 @@ class Policy:
         self._containers = set(_parsed(inventory.addresses)) - self._own
         if rules.about_addresses:
             self._containers = {address for address in self._containers if not self._denied(address)}
-        bridges = (network for network in inventory.networks if network.driver not in _ON_THE_LAN)
+        bridges = (network for network in inventory.networks if network.driver not in ON_THE_LAN)
         gateways = (gateway for network in bridges for gateway in network.gateways)
         self._gateways = set(_parsed(gateways))
 

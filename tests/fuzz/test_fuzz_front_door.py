@@ -19,7 +19,8 @@ from dconnect.core.errors import MalformedMessage, UsageError
 from dconnect.core.inventory import Container, Endpoint, Inventory, Network
 from dconnect.core.limits import MAX_HEAD_BYTES
 from dconnect.proxy import auth
-from dconnect.proxy.http import Refusal, route_of
+from dconnect.proxy.http import route_of
+from dconnect.proxy.refusal import Refusal
 from dconnect.proxy.wire import http1, socks4, socks5
 from dconnect.proxy.wire.chunked import ChunkScanner
 from dconnect.proxy.wire.http1 import Body, RequestHead

@@ -198,6 +198,10 @@ class DockerEngine:
         name = self._name(key)
         assert name is not None
         container = self.containers[name]
+        for device in container["HostConfig"].get("Devices", ()):
+            if device["PathOnHost"] in self.missing_paths:  # in the words of 20.10
+                what = f'adding custom device "{device["PathOnHost"]}": no such file or directory'
+                return refusal(500, f"error gathering device information while {what}")
         for inside, (binding,) in container["HostConfig"].get("PortBindings", {}).items():
             where = f"{binding['HostIp']}:{binding['HostPort']}"
             prefix = f"driver failed programming external connectivity on endpoint {name} ({key}): "

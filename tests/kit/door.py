@@ -28,7 +28,7 @@ from dconnect.core.limits import UDP_IDLE_SECONDS
 from dconnect.core.rules import Rules
 from dconnect.proxy.associate import Associations
 from dconnect.proxy.dial import Dial, Resolve
-from dconnect.proxy.door import Accepts, Describe
+from dconnect.proxy.door import Accepts, Describe, Links
 from dconnect.proxy.fake import FakeDescribe, FakeResolve, FakeReverse, FakeSockets, Recorder
 from dconnect.proxy.frontdoor import FrontDoor
 from dconnect.proxy.judge import Judge
@@ -97,6 +97,7 @@ class DoorThread:
         listener: socket.socket | None = None,
         udp_idle_seconds: float = UDP_IDLE_SECONDS,
         accepts: Accepts | None = None,
+        links: Links | None = None,
     ) -> None:
         """``listener``: another door's, to share as workers share theirs."""
         self.recorder = Recorder()
@@ -110,6 +111,7 @@ class DoorThread:
         self._udp_idle_seconds = udp_idle_seconds
         self._max_clients = max_clients
         self._accepts = accepts
+        self._links = links
         self.listener = listener if listener is not None else socket.create_server(("127.0.0.1", 0))
         self._owns_listener = listener is None
         self._api_path = str(directory / "api.sock")
@@ -178,6 +180,7 @@ class DoorThread:
                 max_clients=self._max_clients,
                 lookup=Lookup(resolve=self._resolve, reverse=FakeReverse(NAMES), judge=judge),
                 accepts=self._accepts,
+                links=self._links,
             )
             self.door.start()
             self._ready.set()

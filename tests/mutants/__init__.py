@@ -5,9 +5,18 @@ Each stands for a mistake that this field makes, or that we made; the tests name
 
 from __future__ import annotations
 
-from mutants import agent, dns, host, http, proxy, tunnel
+from mutants import agent, dns, gateway, host, http, proxy, transparent, tunnel
 from mutants.mutant import Mutant
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = (*agent.MUTANTS, *dns.MUTANTS, *host.MUTANTS, *proxy.MUTANTS, *http.MUTANTS, *tunnel.MUTANTS)
+MUTANTS = (
+    *agent.MUTANTS,
+    *dns.MUTANTS,
+    *gateway.MUTANTS,
+    *host.MUTANTS,
+    *proxy.MUTANTS,
+    *http.MUTANTS,
+    *transparent.MUTANTS,
+    *tunnel.MUTANTS,
+)

@@ -65,12 +65,12 @@ MUTANTS = (
         "tests/unit/agent/test_links.py",
     ),
     Mutant(
-        "agent/worker.py",
+        "agent/knowledge.py",
         "            raise not_informed()\n",
         "            return Policy(Inventory(), 'allow')\n",
         "tests/unit/agent/test_worker.py",
     ),
-    Mutant("agent/worker.py", "self._serial = -1  #", "#", "tests/unit/agent/test_worker.py"),
+    Mutant("agent/informed.py", "self._serial = -1  #", "#", "tests/unit/agent/test_worker.py"),
     Mutant("agent/worker.py", "    no_tls.pretend()\n", "    pass\n", "tests/unit/agent/test_no_tls.py"),
     Mutant(
         "agent/links.py",

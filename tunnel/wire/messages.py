@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, TypeAlias, TypeVar
 
@@ -20,7 +20,6 @@ from dconnect.core.limits import (
     LINK_ADDRESSES,
     LINK_FEATURE_CHARS,
     LINK_FEATURES,
-    LINK_TOKEN_CHARS,
     PACKET_BYTES,
 )
 
@@ -35,19 +34,21 @@ T = TypeVar("T")
 class Hello:
     """The host's first frame.
 
-    JSON:  {"version": 1, "token": "…", "mtu": 65535, "features": ["…"]}
+    JSON:  {"version": 1, "mtu": 65535, "features": ["…"], "address": "10.0.0.2"}, the last where it had one
     """
 
-    token: str = field(repr=False)
-    """As sent: whoever receives it compares, in constant time."""
     mtu: int
     """Of the host's device, in bytes."""
     features: frozenset[str] = frozenset()
     """What else the host can do: words that both ends know; others mean nothing."""
+    address: IPAddress | None = None
+    """What the host had on a link before, and its connections still have; it may get it again."""
 
     def encode(self) -> bytes:
         """The payload of a hello frame."""
-        told = {"version": VERSION, "token": self.token, "mtu": self.mtu, "features": sorted(self.features)}
+        told: dict[str, Any] = {"version": VERSION, "mtu": self.mtu, "features": sorted(self.features)}
+        if self.address is not None:
+            told["address"] = str(self.address)
         return orjson.dumps(told)
 
     @staticmethod
@@ -57,45 +58,43 @@ class Hello:
         Raises: MalformedMessage: another version, no JSON object, a key that is missing, or a value that cannot be.
         """
         told = _object("hello", payload)
-        version = _number("hello", told, "version")
-        if version != VERSION:
-            raise MalformedMessage(
-                f"The link's other end speaks version {version}, this one {VERSION}; update the older of the two."
-            )
-        token = _text("hello", told, "token", LINK_TOKEN_CHARS)
-        mtu = _number("hello", told, "mtu")
-        if not LEAST_MTU <= mtu <= PACKET_BYTES:
-            raise MalformedMessage(
-                f"The link's hello names an MTU of {mtu}, which is not {LEAST_MTU} to {PACKET_BYTES}."
-            )
+        _check_version("hello", told)
+        mtu = _mtu("hello", told)
         features = _list("hello", told, "features", LINK_FEATURES)
         if any(not isinstance(word, str) or not 0 < len(word) <= LINK_FEATURE_CHARS for word in features):
             raise MalformedMessage("The link's hello names a feature that is no word.")
-        return Hello(token, mtu, frozenset(features))
+        address = told.get("address")
+        had = _read(ipaddress.ip_address, address, "hello") if address is not None else None
+        return Hello(mtu, frozenset(features), had)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """What the host is to set up for the agent, whole each time.
 
-    JSON:  {"addresses": ["10.0.0.1/32"], "subnets": ["172.17.0.0/16"], "dns": "10.0.0.2"}
+    JSON:  {"version": 1, "mtu": 65535, "addresses": ["10.0.0.2/24", "fd00::2/64"],
+            "subnets": ["172.17.0.0/16"], "dns": ["10.0.0.1", "fd00::1"]}
 
     Whether a subnet may be routed is the host's to judge: anything can stand here.
     """
 
+    mtu: int
+    """The largest packet that the agent takes, in bytes."""
     addresses: tuple[Interface, ...]
     """Of the host's device."""
     subnets: tuple[IPNetwork, ...]
     """To be routed into it."""
-    dns: IPAddress
+    dns: tuple[IPAddress, ...]
     """Where names are answered, on port 53; within one of the subnets or addresses."""
 
     def encode(self) -> bytes:
         """The payload of a config frame."""
         told = {
+            "version": VERSION,
+            "mtu": self.mtu,
             "addresses": [str(address) for address in self.addresses],
             "subnets": [str(subnet) for subnet in self.subnets],
-            "dns": str(self.dns),
+            "dns": [str(address) for address in self.dns],
         }
         return orjson.dumps(told)
 
@@ -106,12 +105,15 @@ class Config:
         Raises: MalformedMessage: no JSON object, a key that is missing, or a value that cannot be.
         """
         told = _object("config", payload)
+        _check_version("config", told)
         addresses = _list("config", told, "addresses", LINK_ADDRESSES)
         subnets = _list("config", told, "subnets", len(payload))
+        dns = _list("config", told, "dns", LINK_ADDRESSES)
         return Config(
+            _mtu("config", told),
             tuple(_read(ipaddress.ip_interface, address) for address in addresses),
             tuple(_read(ipaddress.ip_network, subnet) for subnet in subnets),
-            _read(ipaddress.ip_address, told.get("dns")),
+            tuple(_read(ipaddress.ip_address, address) for address in dns),
         )
 
 
@@ -125,17 +127,25 @@ def _object(frame: str, payload: memoryview | bytes) -> dict[str, Any]:
     return told
 
 
+def _check_version(frame: str, told: dict[str, Any]) -> None:
+    version = _number(frame, told, "version")
+    if version != VERSION:
+        raise MalformedMessage(
+            f"The link's other end speaks version {version}, this one {VERSION}; update the older of the two."
+        )
+
+
+def _mtu(frame: str, told: dict[str, Any]) -> int:
+    mtu = _number(frame, told, "mtu")
+    if not LEAST_MTU <= mtu <= PACKET_BYTES:
+        raise MalformedMessage(f"The link's {frame} names an MTU of {mtu}, which is not {LEAST_MTU} to {PACKET_BYTES}.")
+    return mtu
+
+
 def _number(frame: str, told: dict[str, Any], key: str) -> int:
     value = told.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
         raise MalformedMessage(f"The link's {frame} has no whole number as {key!r}.")
-    return value
-
-
-def _text(frame: str, told: dict[str, Any], key: str, most: int) -> str:
-    value = told.get(key)
-    if not isinstance(value, str) or len(value) > most:
-        raise MalformedMessage(f"The link's {frame} has no text of at most {most} characters as {key!r}.")
     return value
 
 
@@ -146,11 +156,13 @@ def _list(frame: str, told: dict[str, Any], key: str, most: int) -> list[Any]:
     return value
 
 
-def _read(parse: Callable[[str], T], value: object) -> T:
+def _read(parse: Callable[[str], T], value: object, frame: str = "config") -> T:
     """An address or network in text. A zone has no meaning elsewhere, and numbers would be read as addresses."""
     if not isinstance(value, str) or "%" in value:
-        raise MalformedMessage(f"The link's config has {value!r:.80} where an address or network in text was expected.")
+        raise MalformedMessage(
+            f"The link's {frame} has {value!r:.80} where an address or network in text was expected."
+        )
     try:
         return parse(value)
     except ValueError:
-        raise MalformedMessage(f"The link's config has {value!r:.80}, which is no address or network.") from None
+        raise MalformedMessage(f"The link's {frame} has {value!r:.80}, which is no address or network.") from None

@@ -282,3 +282,14 @@ def build(source: bytes, destination: bytes, protocol: int, payload: Bytes) -> b
     """
     header = header4 if len(source) == 4 else header6
     return header(source, destination, protocol, len(payload)) + payload
+
+
+def with_hops(packet: bytes, hops: int) -> bytes:
+    """A packet that ``build`` made, with another TTL or Hop Limit, 0 to 255."""
+    if packet[0] >> 4 == 6:
+        return packet[:7] + bytes((hops,)) + packet[8:]
+    made = bytearray(packet)
+    made[8] = hops
+    made[10:12] = b"\x00\x00"
+    made[10:12] = checksum(made[:20]).to_bytes(2)
+    return bytes(made)

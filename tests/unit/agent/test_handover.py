@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dconnect.agent.handover import Handover, Reception
+from dconnect.agent.handover import Handover, reception
 from dconnect.core.errors import DialError
 from dconnect.core.events import Session, UdpSession
 from dconnect.core.failure import Failure
@@ -54,8 +54,8 @@ def nobody(_record: UdpSession, _error: OSError | None) -> None:
 def test_a_client_goes_to_the_other_worker_with_what_is_known_of_it(tmp_path: Path) -> None:
     async def scenario(poller: Poller) -> None:
         path, adopted = str(tmp_path / "h.sock"), Adopted()
-        reception, handover = Reception(path, adopted.take), Handover(path)
-        reception.start()
+        receiver, handover = reception(path, adopted.take), Handover(path)
+        receiver.start()
         for n in range(3):  # over one link
             ours, client = socket.socketpair()
             with client:
@@ -70,7 +70,7 @@ def test_a_client_goes_to_the_other_worker_with_what_is_known_of_it(tmp_path: Pa
                     sock.send(bytes((n,)))
                     assert client.recv(10) == bytes((n,))
         await handover.close()
-        reception.close()
+        receiver.close()
 
     run(scenario)
 
@@ -78,8 +78,8 @@ def test_a_client_goes_to_the_other_worker_with_what_is_known_of_it(tmp_path: Pa
 def test_what_happens_to_a_client_that_was_handed_over_is_no_event_here_any_more(tmp_path: Path) -> None:
     async def scenario(poller: Poller) -> None:
         path, adopted = str(tmp_path / "h.sock"), Adopted()
-        reception, handover = Reception(path, adopted.take), Handover(path)
-        reception.start()
+        receiver, handover = reception(path, adopted.take), Handover(path)
+        receiver.start()
         ours, client = socket.socketpair()
         ours.setblocking(False)
         handover.take(Channel(poller, ours), record(), nobody)
@@ -89,7 +89,7 @@ def test_what_happens_to_a_client_that_was_handed_over_is_no_event_here_any_more
         assert poller._epoll.poll(0) == []
         sock.close()
         await handover.close()
-        reception.close()
+        receiver.close()
 
     run(scenario)
 
@@ -97,7 +97,7 @@ def test_what_happens_to_a_client_that_was_handed_over_is_no_event_here_any_more
 def test_while_the_other_worker_is_away_the_client_is_refused_and_kept(tmp_path: Path) -> None:
     async def scenario(poller: Poller) -> None:
         path, adopted = str(tmp_path / "h.sock"), Adopted()
-        reception, handover = Reception(path, adopted.take), Handover(path)
+        receiver, handover = reception(path, adopted.take), Handover(path)
         ours, client = socket.socketpair()
         ours.setblocking(False)
         channel = Channel(poller, ours)
@@ -108,15 +108,15 @@ def test_while_the_other_worker_is_away_the_client_is_refused_and_kept(tmp_path:
             assert error.value.failure is Failure.NOT_READY
 
         refused()
-        reception.start()
+        receiver.start()
         handover.take(channel, record(), nobody)
         (await adopted.next())[0].close()
-        reception.close()
+        receiver.close()
         ours, _ = socket.socketpair()
         channel = Channel(poller, ours)
         refused()
         channel.close()
-        second = Reception(path, adopted.take)  # its successor, at the path of the dead one
+        second = reception(path, adopted.take)  # its successor, at the path of the dead one
         second.start()
         ours, other = socket.socketpair()
         handover.take(Channel(poller, ours), record(), nobody)
@@ -134,8 +134,8 @@ def test_while_the_other_worker_is_away_the_client_is_refused_and_kept(tmp_path:
 def test_nonsense_ends_the_link_and_leaves_no_descriptor(tmp_path: Path, message: bytes) -> None:
     async def scenario(_poller: Poller) -> None:
         path, adopted = str(tmp_path / "h.sock"), Adopted()
-        reception = Reception(path, adopted.take)
-        reception.start()
+        receiver = reception(path, adopted.take)
+        receiver.start()
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
             link.connect(path)
@@ -147,7 +147,7 @@ def test_nonsense_ends_the_link_and_leaves_no_descriptor(tmp_path: Path, message
             assert os.read(read, 1) == b""  # nobody holds the other end
             os.close(read)
         assert adopted.empty()
-        reception.close()
+        receiver.close()
 
     run(scenario)
 
@@ -155,8 +155,8 @@ def test_nonsense_ends_the_link_and_leaves_no_descriptor(tmp_path: Path, message
 def test_links_are_bounded(tmp_path: Path) -> None:
     async def scenario(_poller: Poller) -> None:
         path = str(tmp_path / "h.sock")
-        reception = Reception(path, Adopted().take)
-        reception.start()
+        receiver = reception(path, Adopted().take)
+        receiver.start()
         links = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(HANDOVER_LINKS + 1)]
         for link in links:
             link.connect(path)
@@ -165,7 +165,7 @@ def test_links_are_bounded(tmp_path: Path) -> None:
         assert await asyncio.get_running_loop().sock_recv(links[-1], 1) == b""
         for link in links:
             link.close()
-        reception.close()
+        receiver.close()
 
     run(scenario)
 
@@ -173,8 +173,8 @@ def test_links_are_bounded(tmp_path: Path) -> None:
 def test_without_a_descriptor_for_it_the_client_is_lost_and_the_link_serves_on(tmp_path: Path) -> None:
     async def scenario(poller: Poller) -> None:
         path, adopted = str(tmp_path / "h.sock"), Adopted()
-        reception, handover = Reception(path, adopted.take), Handover(path)
-        reception.start()
+        receiver, handover = reception(path, adopted.take), Handover(path)
+        receiver.start()
         pairs = [socket.socketpair() for _ in range(3)]
         channels = [Channel(poller, ours) for ours, _ in pairs]
         handover.take(channels[0], record(), nobody)
@@ -188,6 +188,6 @@ def test_without_a_descriptor_for_it_the_client_is_lost_and_the_link_serves_on(t
         for _, client in pairs:
             client.close()
         await handover.close()
-        reception.close()
+        receiver.close()
 
     run(scenario)

@@ -111,7 +111,7 @@ def test_wheels_go_along_and_pip_is_kept_from_the_index(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_wheels_is_told_how_to_be_filled(tmp_path: Path) -> None:
-    packages = "aiodocker aiohttp dnslib orjson prometheus-client pytun-pmd3 structlog uvloop"
+    packages = "aiodocker aiohttp dnslib orjson prometheus-client pyroute2 pytun-pmd3 structlog uvloop"
     with pytest.raises(UsageError, match=rf"pip download -d {tmp_path} {packages}"):
         image.recipe(wheels=tmp_path)
     with pytest.raises(UsageError, match="cannot be read: No such file"):

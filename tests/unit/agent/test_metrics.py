@@ -19,6 +19,7 @@ from dconnect.agent.metrics import render, usage_of
 from dconnect.agent.sessions import Counters
 from dconnect.core.inventory import Container, Inventory
 from dconnect.dns import Resolver
+from dconnect.tunnel.gateway.counters import Counters as TunnelCounters
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
@@ -28,7 +29,7 @@ class Known:
     """What control would know."""
 
     def __init__(self) -> None:
-        self.links = Links(2)
+        self.links = Links(2, gateway=True)
         self.watcher = Watcher.__new__(Watcher)  # only told what it would have seen
         self.watcher.connected, self.watcher.updated_at = True, 0.0
         self.engine_version = {"name": "x", "version": "20.10.24", "api_version": "1.41"}
@@ -49,6 +50,18 @@ class Known:
         self.links.reports[index] = message
         self.links.tally.update(message)
 
+    def report_tunnel(self, pid: int) -> None:
+        tunnel = TunnelCounters(
+            links=1,
+            flows={"udp": 3, "echo": 0},
+            packets={"up": 10, "down": 20},
+            bytes={"up": 1000, "down": 2000},
+            dropped={"source": 4},
+        )
+        message = {"index": 2, "pid": pid, "serial": 1, "tunnel": dataclasses.asdict(tunnel)}
+        self.links.reports[2] = message
+        self.links.tally.update(message)
+
 
 @pytest.fixture
 def known() -> Known:
@@ -58,6 +71,7 @@ def known() -> Known:
     counters.connects[0], counters.connects[3], counters.connect_seconds = 14, 2, 0.125
     made.report(0, os.getpid(), counters)
     made.report(1, 0, Counters(open=1, accepted=1))
+    made.report_tunnel(1)
     return made
 
 
@@ -99,6 +113,11 @@ def test_each_figure_has_its_name(known: Known) -> None:
         ("dconnect_dns_queries_total", "cached"): 4,
         ("dconnect_dns_queries_total", "answered"): 2,
         ("dconnect_dns_queries_total", "nxdomain"): 0,
+        ("dconnect_tunnel_links",): 1,
+        ("dconnect_tunnel_flows", "udp"): 3,
+        ("dconnect_tunnel_packets_total", "up"): 10,
+        ("dconnect_tunnel_bytes_total", "down"): 2000,
+        ("dconnect_tunnel_dropped_total", "source"): 4,
         ("dconnect_workers",): 2,
         ("dconnect_engine_connected",): 1,
         ("dconnect_inventory_containers",): 1,
@@ -123,6 +142,14 @@ def test_a_worker_that_died_keeps_its_share(known: Known) -> None:
     known.report(0, 77, Counters(open=0, accepted=1))
     assert shown(known)["dconnect_connections_total",] == 22
     assert shown(known)["dconnect_connections_open", "0"] == 0
+
+
+def test_a_gateway_that_died_keeps_its_share_and_none_shows_none(known: Known) -> None:
+    known.report_tunnel(77)
+    assert shown(known)["dconnect_tunnel_packets_total", "up"] == 20
+    assert shown(known)["dconnect_tunnel_links",] == 1
+    del known.links.reports[2]
+    assert not [name for name in shown(known) if "tunnel" in name[0]]
 
 
 def test_before_anything_is_known_there_is_a_page_all_the_same() -> None:

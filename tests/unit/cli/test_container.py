@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dconnect.cli.container import body
@@ -19,6 +20,19 @@ def test_the_agent_has_no_right_that_it_does_not_need() -> None:
     assert HOST["ReadonlyRootfs"] is True
     assert "no-new-privileges" in HOST["SecurityOpt"]
     assert HOST["Tmpfs"] == {"/tmp": "rw,noexec,nosuid,nodev,size=16m"}
+
+
+def test_a_tunnel_adds_one_device_and_the_right_to_set_it_up() -> None:
+    config = replace(CONFIG, tun=f"{'0' * 32}:{'1' * 64}")
+    host = body(config, image="dconnect-agent:1-abc", version="1", docker_socket="/run/engine.sock")["HostConfig"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host.pop("CapAdd") == ["NET_ADMIN"]
+    assert [device["PathOnHost"] for device in host.pop("Devices")] == ["/dev/net/tun"]
+    assert host.pop("Sysctls") == {
+        "net.ipv6.conf.all.disable_ipv6": "0",
+        "net.ipv6.conf.default.disable_ipv6": "0",
+    }
+    assert host == HOST
 
 
 def test_selinux_and_user_namespaces_do_not_keep_the_agent_from_the_socket() -> None:

@@ -1,0 +1,181 @@
+"""The pump's process: its user's rights, its user's Docker context and token. ``helper`` starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from dconnect.cli import client, engines, passwords
+from dconnect.cli.transparent.channel import Channel
+from dconnect.core.errors import DconnectError, MalformedMessage
+from dconnect.tunnel.device import inherited_device
+from dconnect.tunnel.dial import Connection, Door, NoTunnel, connect
+from dconnect.tunnel.gate import Gate
+from dconnect.tunnel.pump import Pump, Stopped
+from dconnect.tunnel.wire.messages import Config
+
+
+class Finder:
+    """Opens links: at the door that served last, and where that fails, at the one that the engine names now."""
+
+    def __init__(self, context: str | None, host: str | None) -> None:
+        self._context, self._host = context, host
+        self._door: Door | None = None
+
+    def __call__(self) -> Connection:
+        """A new link; blocks.
+
+        Raises: DconnectError.
+        """
+        door, self._door = self._door, None
+        if door is None:
+            door = asyncio.run(self._find())
+        connection = connect(door)
+        self._door = door
+        return connection
+
+    async def _find(self) -> Door:
+        """Ask the engine for the agent.
+
+        Raises: DconnectError.
+        """
+        choice = engines.choose(engines.Machine.here(), context=self._context, host=self._host)
+        async with choice.open() as engine:
+            _, config = await client.running(engine)
+        host = config.reach.strip("[]")
+        if not config.tun:
+            raise NoTunnel(
+                f"The agent at {config.reach}:{config.port} has no tunnel; `dconnect up --tun` gives it one."
+            )
+        token = passwords.link_token(config)
+        if token is None:
+            raise DconnectError(
+                f"This user does not know the token of the agent at {config.reach}:{config.port}; "
+                "`dconnect up --tun` makes it known."
+            )
+        return Door(host, config.port, token)
+
+
+class Pumping:
+    """The pump, and what it tells helper and people."""
+
+    def __init__(self, dial: Finder, mtu: int, channel: Channel, listener: socket.socket) -> None:
+        self._channel, self._listener = channel, listener
+        self._pump = Pump(dial, mtu, self._configured)
+        self._pump.failed = self._failed  # type: ignore[method-assign]  # as it says
+        self._config: Config | None = None
+        self._told: dict[str, Any] = {}
+        """What the helper said last."""
+        self._trouble = ""
+        self._started = time.time()
+        listener.setblocking(False)
+        self._pump.watch(channel.sock.fileno(), self._from_helper)
+        self._pump.watch(listener.fileno(), self._from_person)
+
+    def run(self) -> str:
+        """Pump until the helper is gone or a signal comes; why it ended."""
+        reason = "the host's tunnel failed"
+        try:
+            self._pump.run()
+        except Stopped as stopped:
+            reason = str(stopped)
+        finally:
+            self._pump.close(reason)
+        return reason
+
+    def _failed(self, error: DconnectError) -> None:
+        if not self._told:  # the first time; later ones are repeated until they succeed
+            self._say({"error": str(error), "code": error.exit_code})
+            raise Stopped("it never began")
+
+    def _configured(self, config: Config) -> None:
+        self._config = config
+        link = self._pump.link
+        assert link is not None
+        self._say({"config": config.encode().decode(), "door": link.door.host})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        try:
+            self._channel.send(message)
+        except OSError:
+            raise Stopped("the tunnel's helper is gone") from None
+
+    def _from_helper(self) -> None:
+        messages = self._channel.receive()
+        if messages is None:
+            raise Stopped("the tunnel was taken down")
+        for message in messages:
+            self._trouble = str(message.get("trouble", ""))
+            if self._trouble:
+                continue
+            first, self._told = not self._told, message
+            addresses = tuple(map(ipaddress.ip_interface, message["addresses"]))
+            subnets = tuple(map(ipaddress.ip_network, message["subnets"]))
+            self._pump.admit(Gate(addresses, subnets))
+            if first:
+                self._pump.attach(inherited_device(self._channel.descriptors.pop(), message["mtu"]))
+
+    def _from_person(self) -> None:
+        """Somebody wants the status: the connection is the question."""
+        with contextlib.suppress(OSError):
+            asking, _ = self._listener.accept()
+            with asking:
+                asking.setblocking(False)  # the buffer takes it whole, or whoever asks gets nothing
+                asking.send(json.dumps(self.status()).encode())
+
+    def status(self) -> dict[str, Any]:
+        """All that is known of the tunnel."""
+        pump, link, now = self._pump, self._pump.link, time.monotonic()
+        stats = pump.stats
+        sent, received = stats.rates(now)
+        up = link is not None and link.config is not None
+        rtt = link.rtt if link is not None else None
+        return {
+            **self._told,
+            "pid": os.getpid(),
+            "started": self._started,
+            "dns": [str(each) for each in self._config.dns] if self._config is not None else [],
+            "link": {
+                "up": up,
+                "door": str(link.door) if link is not None else None,
+                "since": stats.since,
+                "rtt_ms": round(rtt * 1000, 3) if rtt is not None else None,
+                "error": str(pump.error) if pump.error is not None and not up else None,
+                "opened": stats.links,
+            },
+            "trouble": self._trouble or None,
+            "sent": {"packets": stats.sent, "bytes": stats.sent_bytes, "bits_per_s": round(sent)},
+            "received": {"packets": stats.received, "bytes": stats.received_bytes, "bits_per_s": round(received)},
+            "dropped": stats.dropped,
+            "refused_packets": stats.refused,
+            "unreachable": stats.unreachable,
+        }
+
+
+def main() -> None:
+    """Pump; the one argument is JSON: the MTU, how the engine is chosen, and the two descriptors."""
+    told = json.loads(sys.argv[1])
+    channel = Channel(socket.socket(fileno=told["channel"]))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _end)
+    try:
+        with socket.socket(fileno=told["listener"]) as listener:
+            Pumping(Finder(told["context"], told["host"]), told["mtu"], channel, listener).run()
+    except MalformedMessage as error:
+        sys.exit(str(error))
+
+
+def _end(_number: int, _frame: object) -> None:
+    raise Stopped("the tunnel was taken down")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What the parts of a gateway (``tcp``, ``udp``, ``echo``) have in common, and may ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from typing import Protocol
+
+from dconnect.core.address import IPAddress, canonical
+from dconnect.tunnel.gateway.counters import Counters
+from dconnect.tunnel.gateway.link import Link
+from dconnect.tunnel.gateway.ways import Ways
+from dconnect.tunnel.wire.packets import Packet
+
+
+class Router(Protocol):
+    """The gateway, as seen by its parts."""
+
+    loop: asyncio.AbstractEventLoop
+    ways: Ways
+    counters: Counters
+
+    def is_own(self, address: bytes) -> bool:
+        """Whether it is the agent's end of the tunnel."""
+
+    def admit(self, packet: memoryview) -> None:
+        """Give a packet to the agent's kernel."""
+
+    def send(self, link: Link, packet: bytes) -> None:
+        """Send a packet to a link's host, in fragments where its MTU wants them."""
+
+    def unreachable(self, link: Link, packet: Packet, code: int) -> None:
+        """Tell the host that a packet did not arrive, where that may be told; ``code`` is ICMPv4's."""
+
+
+def address_of(packed: bytes | memoryview) -> IPAddress:
+    """An address out of a packet; canonical, so that policy judges what is dialed."""
+    return canonical(ipaddress.ip_address(bytes(packed)))
