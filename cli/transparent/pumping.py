@@ -49,7 +49,7 @@ class Finder:
         """
         choice = engines.choose(engines.Machine.here(), context=self._context, host=self._host)
         async with choice.open() as engine:
-            _, config = await client.running(engine)
+            config = await client.running(engine)
         host = config.reach.strip("[]")
         if not config.tun:
             raise NoTunnel(
