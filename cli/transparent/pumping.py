@@ -71,7 +71,6 @@ class Pumping:
         self._channel, self._listener = channel, listener
         self._pump = Pump(dial, mtu, self._configured)
         self._pump.failed = self._failed  # type: ignore[method-assign]  # as it says
-        self._config: Config | None = None
         self._told: dict[str, Any] = {}
         """What the helper said last."""
         self._trouble = ""
@@ -97,7 +96,6 @@ class Pumping:
             raise Stopped("it never began")
 
     def _configured(self, config: Config) -> None:
-        self._config = config
         link = self._pump.link
         assert link is not None
         self._say({"config": config.encode().decode(), "door": link.door.host})
@@ -142,7 +140,6 @@ class Pumping:
             **self._told,
             "pid": os.getpid(),
             "started": self._started,
-            "dns": [str(each) for each in self._config.dns] if self._config is not None else [],
             "link": {
                 "up": up,
                 "door": str(link.door) if link is not None else None,
