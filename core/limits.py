@@ -387,3 +387,6 @@ CHANNEL_LINE_BYTES = 2 * LINK_JSON_BYTES
 
 RECHECK_SECONDS = 10.0
 """How often the host's routes are looked at again: VPNs and networks come and go, and say nothing."""
+
+LINK_FIND_SECONDS = 5.0
+"""While no link can be opened, how often the engine is asked where the agent is now: it moves only when told to."""

@@ -292,7 +292,7 @@ def test_one_command_has_the_tunnel_for_its_network_without_root(bed: Bed, their
         curl -sS --max-time 5 http://{bed.address_of("plain")}/ && curl -sS --max-time 5 http://plain.docker/ &&
         ping -c1 -W2 {bed.address_of("plain")} >&2 && ip -o link | wc -l && id -u && exit 7"""
     words = theirs.command("run", "--netns", "--", "sh", "-c", script)
-    with_tun = ["unshare", "--mount", "sh", "-c", _OPEN_TUN, "sh", bed.root / "tun"]
+    with_tun = ["unshare", "--mount", "sh", "-c", _OPEN_TUN, "sh", str(bed.root / "tun")]
     result = bed.host.run([*with_tun, *_AS_NOBODY, *words], env=theirs.environment)
     assert result.returncode == 7, result.stderr
     lines = result.stdout.splitlines()
