@@ -84,19 +84,25 @@ class Journal:
 
         Raises: DconnectError; what this call began is undone again.
         """
-        with self._env.lock(self._folder):
-            record = self.read()
-            if record is None:
-                self._env.remove(self.path)  # its draft
-                if wish is None:
-                    return False
-            else:
-                if record.complete and record.wish == wish and not list(self.missing(record)):
-                    return False
-                self._undo(record, tell)
-            if wish is not None:
-                self._apply(wish, tell)
-            return True
+        try:
+            with self._env.lock(self._folder):
+                return self._set(wish, tell)
+        except OSError as error:
+            raise DconnectError(f"The journal {self.path} cannot be written: {error.strerror or error}.") from error
+
+    def _set(self, wish: Wish | None, tell: Tell) -> bool:
+        record = self.read()
+        if record is None:
+            self._env.remove(self.path)  # its draft
+            if wish is None:
+                return False
+        else:
+            if record.complete and record.wish == wish and not list(self.missing(record)):
+                return False
+            self._undo(record, tell)
+        if wish is not None:
+            self._apply(wish, tell)
+        return True
 
     def missing(self, record: Record) -> Iterator[str]:
         """Sentences about what the journal has and the host has no more."""

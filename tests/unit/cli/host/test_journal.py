@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -272,6 +274,19 @@ def test_a_journal_that_cannot_be_read_is_told_and_nothing_is_changed() -> None:
         with pytest.raises(DconnectError, match="undone by hand"):
             set_to(env, wished)
         assert env.tree() == before
+
+
+def test_a_journal_that_cannot_be_written_is_told_and_nothing_is_changed() -> None:
+    class ReadOnly(FakeEnvironment):
+        def make_folder(self, path: str) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    env = ReadOnly(files={"/etc/resolv.conf": RESOLV})
+    before = env.tree()
+    says = r"The journal /var/lib/dconnect/host\.json cannot be written: Read-only file system\."
+    with pytest.raises(DconnectError, match=says):
+        set_to(env, wish(Manager.RESOLV_CONF))
+    assert env.tree() == before
 
 
 def test_two_at_once_are_refused() -> None:

@@ -1,0 +1,59 @@
+"""Faults in the host's side of the tunnel."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+SUBNETS = "tests/unit/tunnel/test_subnets.py"
+KEEPER = "tests/unit/tunnel/test_keeper.py"
+OUTBOX = "tests/unit/tunnel/test_outbox.py"
+PUMP = "tests/unit/tunnel/test_pump.py"
+HALVES = "tests/unit/cli/transparent/test_halves.py"
+NOTES = "tests/unit/cli/transparent/test_notes.py"
+
+MUTANTS = (
+    Mutant(
+        "tunnel/subnets.py",
+        "_within(subnet, route.prefix) and subnet != route.prefix",
+        "_within(subnet, route.prefix)",
+        SUBNETS,
+    ),
+    Mutant("tunnel/subnets.py", "if route.gateway is not None and route.gateway in subnet:", "if False:", SUBNETS),
+    Mutant("tunnel/subnets.py", "if not included and not any(", "if False and not any(", HALVES),
+    Mutant("tunnel/keeper.py", "except FileExistsError:  # came in between", "except ZeroDivisionError:", KEEPER),
+    Mutant("tunnel/keeper.py", "    for subnet in self._ours - set(verdict.routed):", "    for subnet in ():", KEEPER),
+    Mutant(
+        "tunnel/gate.py",
+        "        if kind == SYN:\n            return False",
+        "        if False:\n            return False",
+        "tests/unit/tunnel/test_gate.py",
+    ),
+    Mutant("tunnel/outbox.py", "size <= EXPRESS_BYTES and key not in self._waiting", "size <= EXPRESS_BYTES", OUTBOX),
+    Mutant(
+        "tunnel/outbox.py",
+        "self._batch.appendleft((view[sent:], slot))",
+        "self._batch.appendleft((view, slot))",
+        OUTBOX,
+    ),
+    Mutant("tunnel/pump.py", "        if link is None or link.config is None:\n", "        if False:\n", PUMP),
+    Mutant(
+        "tunnel/pump.py",
+        """            self._next_dial = now + backoff(self._attempt, most=LINK_RETRY_SECONDS)
+            self._attempt += 1
+        if self._full""",
+        """            self._next_dial = now
+        if self._full""",
+        PUMP,
+    ),
+    Mutant("tunnel/link.py", "self._deadline = now + LINK_WOKEN_SECONDS", "pass", PUMP),
+    Mutant(
+        "tunnel/host_linux.py",
+        'self._route("add", subnet, device)',
+        'self._route("replace", subnet, device)',
+        "tests/unit/tunnel/test_host_linux.py",
+    ),
+    Mutant(
+        "cli/transparent/helper.py", "            device.close()  # the pump", "            pass  # the pump", HALVES
+    ),
+    Mutant("cli/transparent/rundir.py", "        before = os.umask(0o177)", "        before = os.umask(0o022)", NOTES),
+)
