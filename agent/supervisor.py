@@ -172,20 +172,21 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
     lifeline, hold = os.pipe2(os.O_CLOEXEC)
     try:
         with contextlib.ExitStack() as stack:
+            tun = config.tun != ""
             count = min(MAX_WORKERS, len(os.sched_getaffinity(0)))
             lent = Lent(
                 config=config,
                 engine=engine,
-                front=stack.enter_context(_listen(address, front_port, socket.SOCK_STREAM)).fileno(),
+                front=stack.enter_context(_listen(address, front_port, socket.SOCK_STREAM, shared=tun)).fileno(),
                 front_udp=stack.enter_context(_listen(address, front_port, socket.SOCK_DGRAM)).fileno(),
                 dns_udp=stack.enter_context(_listen(address, dns_port, socket.SOCK_DGRAM)).fileno(),
-                dns_tcp=stack.enter_context(_listen(address, dns_port, socket.SOCK_STREAM)).fileno(),
+                dns_tcp=stack.enter_context(_listen(address, dns_port, socket.SOCK_STREAM, shared=tun)).fileno(),
                 bus=stack.enter_context(_listen_unix(directory, "bus.sock")).fileno(),
                 api=stack.enter_context(_listen_unix(directory, "api.sock")).fileno(),
                 lifeline=lifeline,
                 directory=directory,
                 workers=count,
-                tun=_tunnel(stack) if config.tun else -1,
+                tun=_tunnel(stack) if tun else -1,
             )
             for descriptor in lent.descriptors():
                 os.set_inheritable(descriptor, True)
@@ -193,7 +194,7 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
             children += [
                 Child(f"worker {index}", "dconnect.agent.worker", replace(lent, index=index)) for index in range(count)
             ]
-            if config.tun:
+            if tun:
                 children.append(Child("gateway", "dconnect.agent.gateway", replace(lent, index=count)))
             log("agent starting", address=address, port=front_port, dns_port=dns_port, workers=count, engine=engine)
             return Supervisor(children).run()
@@ -219,13 +220,15 @@ def _tunnel(stack: contextlib.ExitStack) -> int:
     return descriptor
 
 
-def _listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
+def _listen(address: str, port: int, kind: socket.SocketKind, *, shared: bool = False) -> socket.socket:
+    """``shared``: the tunnel may listen there too, on its own device."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
     try:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the tunnel listens there too, on its device
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
             watch_peer(sock)
             # Clients speak first, here and in DNS: told together with its first bytes, a connection costs one

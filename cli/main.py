@@ -44,6 +44,7 @@ app = typer.Typer(
 )
 app.add_typer(dns.app, name="dns")
 app.add_typer(tun.app, name="tun")
+app.command("run")(tun.run_command)
 app.command("cleanup")(tun.cleanup_command)
 
 Bind = Annotated[str, typer.Option(metavar="ADDRESS", help="Address the ports are published on.")]

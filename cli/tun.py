@@ -42,10 +42,7 @@ def up_command(
         _check_system()
         from dconnect.cli.transparent import up  # noqa: PLC0415 - it needs what Windows has not
 
-        if not (context or host):
-            outer: dict[str, str | None] = ctx.obj or {}
-            context, host = outer.get("context"), outer.get("host")
-        order = up.order(mtu, include or (), exclude or (), context, host)
+        order = up.order(mtu, include or (), exclude or (), *_engine(ctx, context, host))
         up.up(order, foreground=foreground)
 
 
@@ -69,6 +66,36 @@ def status_command(*, json_: Json = False) -> None:
         status.status(as_json=json_)
 
 
+def run_command(
+    ctx: typer.Context,
+    *,
+    words: Annotated[list[str], typer.Argument(metavar="COMMAND…", help="The command and its arguments, after --.")],
+    netns: Annotated[
+        bool, typer.Option("--netns", help="In namespaces of its own, with the tunnel as its network.")
+    ] = False,
+    mtu: Mtu = PACKET_BYTES,
+    include: Include = None,
+    exclude: Exclude = None,
+    context: Context = None,
+    host: Host = None,
+) -> None:
+    """Run one command whose network is the tunnel; needs no root, and Linux.
+
+    The command reaches containers by address and by full name, and nothing else.
+    """
+    with guard():
+        if sys.platform != "linux":
+            raise UsageError("Only Linux has network namespaces; use `sudo dconnect tun up` here.")
+        if not netns:
+            raise UsageError("`dconnect run` needs --netns: dconnect run --netns -- COMMAND")
+        from dconnect.cli.transparent import netns as namespaces  # noqa: PLC0415 - as above
+        from dconnect.cli.transparent import up  # noqa: PLC0415 - as above
+
+        order = up.order(mtu, include or (), exclude or (), *_engine(ctx, context, host))
+        code = namespaces.run(order, words)
+    raise typer.Exit(code)
+
+
 def cleanup_command() -> None:
     """Remove what is left on this host of a tunnel, whatever became of it, and prove it."""
     with guard("; call it again to finish"):
@@ -76,6 +103,14 @@ def cleanup_command() -> None:
         from dconnect.cli.transparent import down  # noqa: PLC0415 - as above
 
         down.cleanup()
+
+
+def _engine(ctx: typer.Context, context: str | None, host: str | None) -> tuple[str | None, str | None]:
+    """The options that choose the engine: those after the command, else those before it."""
+    if context or host:
+        return context, host
+    outer: dict[str, str | None] = ctx.obj or {}
+    return outer.get("context"), outer.get("host")
 
 
 def _check_system() -> None:

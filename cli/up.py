@@ -224,6 +224,11 @@ async def _start(engine: Engine, wish: Wish, ground: _Ground, state_file: Path) 
                     f"The engine {engine.name} has no {container.TUN_DEVICE}, which --tun needs; load the kernel "
                     "module tun on its machine, or leave --tun away."
                 ) from error
+            elif config.tun and "disable_ipv6" in error.reason:
+                raise DconnectError(
+                    f"The kernel of the engine {engine.name} was started without IPv6 (ipv6.disable=1), which --tun "
+                    "needs; leave that away, or --tun."
+                ) from error
             elif paths[0] in error.reason and any(words in error.reason for words in ("not exist", "no such file")):
                 del paths[0]
                 if not paths:

@@ -30,6 +30,8 @@ class Kept:
     addresses: tuple[Interface, ...]
     routed: tuple[IPNetwork, ...]
     refused: tuple[Refused, ...]
+    dns: tuple[IPAddress, ...]
+    """Where the agent answers for names, inside the tunnel."""
 
 
 class Keeper:
@@ -69,7 +71,7 @@ class Keeper:
         try:
             self._host.set_up(device.name, addresses, self._mtu)
             self._addresses = addresses
-            self.kept = Kept(device.name, self._mtu, addresses, (), ())
+            self.kept = Kept(device.name, self._mtu, addresses, (), (), config.dns)
             self._route(net)
         except BaseException:
             device.close()  # the last of its descriptors, and so the end of it
@@ -106,7 +108,7 @@ class Keeper:
             except FileExistsError:  # came in between
                 refused.append(Refused(subnet, "this host has got such a route just now"))
         self._ours = frozenset(routed)
-        self.kept = Kept(device, self._mtu, self._addresses, tuple(routed), tuple(refused))
+        self.kept = Kept(device, self._mtu, self._addresses, tuple(routed), tuple(refused), self._config.dns)
 
     def _with_tunnel(self, net: HostNet, addresses: tuple[Interface, ...]) -> HostNet:
         own = (Route(each.network, self._name) for each in addresses)

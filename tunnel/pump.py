@@ -10,9 +10,10 @@ import contextlib
 import os
 import queue
 import select
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from dconnect.core.address import IPAddress
@@ -25,10 +26,11 @@ from dconnect.tunnel.gate import Gate
 from dconnect.tunnel.link import Link, LinkLost
 from dconnect.tunnel.outbox import Outbox
 from dconnect.tunnel.stats import Stats
+from dconnect.tunnel.wire import tcp
 from dconnect.tunnel.wire.frames import HEADER_BYTES
 from dconnect.tunnel.wire.icmp import HOST, unreachable
 from dconnect.tunnel.wire.messages import Config, Hello
-from dconnect.tunnel.wire.packets import parse
+from dconnect.tunnel.wire.packets import TCP, parse
 
 Dial: TypeAlias = Callable[[], Connection]
 """Opens a link, blocking; raises DconnectError."""
@@ -44,7 +46,23 @@ class Stopped(Exception):
 class Pump:
     """Owns the device, the link and the thread that opens links."""
 
-    def __init__(self, dial: Dial, mtu: int, on_config: Callable[[Config], None]) -> None:
+    def __init__(
+        self,
+        dial: Dial,
+        mtu: int,
+        on_config: Callable[[Config], None],
+        *,
+        resets: bool = sys.platform == "darwin",
+    ) -> None:
+        """Own nothing yet.
+
+        Args:
+            dial: opens a link; called in a thread.
+            mtu: what the agent is told.
+            on_config: gets each of the agent's configs.
+            resets: whether SYNs without a link get an RST too: macOS's TCP retries for long in spite of ICMP.
+        """
+        self._resets = resets
         self._dial, self._mtu, self._on_config = dial, mtu, on_config
         self.stats = Stats()
         self.link: Link | None = None
@@ -257,13 +275,27 @@ class Pump:
                 size = device.read_into(slot)
                 self.stats.unreachable += 1
                 with contextlib.suppress(MalformedMessage):
-                    answer = unreachable(parse(slot[:size]), HOST)
-                    if answer is not None:
+                    for answer in self._refusals(slot[:size]):
                         device.write(answer)
         except BlockingIOError:
             pass
         except OSError as error:
             raise Stopped(f"the device {device.name} is gone: {error.strerror}") from error
+
+    def _refusals(self, raw: memoryview) -> Iterator[bytes]:
+        """What tells a packet's sender that it did not arrive.
+
+        Raises: MalformedMessage.
+        """
+        packet = parse(raw)
+        answer = unreachable(packet, HOST)
+        if answer is not None:
+            yield answer
+        if self._resets and packet.protocol == TCP and packet.part is None:
+            segment = tcp.parse(packet)
+            answer = tcp.reset(packet, segment) if segment.flags & tcp.SYN else None
+            if answer is not None:
+                yield answer
 
     def _listen_to_device(self, mask: int) -> None:
         fd = self._device.fileno() if self._device is not None else None

@@ -164,6 +164,7 @@ class Helper:
             "mtu": kept.mtu,
             "addresses": [str(each) for each in kept.addresses],
             "subnets": [str(each) for each in kept.routed],
+            "dns": [str(each) for each in kept.dns],
             "refused": [{"subnet": str(each.subnet), "reason": each.reason} for each in kept.refused],
         }
         with suppress(OSError):  # a pump that is gone is seen at the next turn

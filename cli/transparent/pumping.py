@@ -11,11 +11,14 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from dconnect.cli import client, engines, passwords
 from dconnect.cli.transparent.channel import Channel
 from dconnect.core.errors import DconnectError, MalformedMessage
+from dconnect.core.limits import LINK_FIND_SECONDS
 from dconnect.tunnel.device import inherited_device
 from dconnect.tunnel.dial import Connection, Door, NoTunnel, connect
 from dconnect.tunnel.gate import Gate
@@ -24,44 +27,55 @@ from dconnect.tunnel.wire.messages import Config
 
 
 class Finder:
-    """Opens links: at the door that served last, and where that fails, at the one that the engine names now."""
+    """Opens links at the door that the engine named last; while that fails, asks the engine again now and then."""
 
-    def __init__(self, context: str | None, host: str | None) -> None:
-        self._context, self._host = context, host
+    def __init__(
+        self,
+        find: Callable[[], Door],
+        connect: Callable[[Door], Connection] = connect,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._find, self._connect, self._clock = find, connect, clock
         self._door: Door | None = None
+        self._failed = False
+        self._asked = 0.0
 
     def __call__(self) -> Connection:
         """A new link; blocks.
 
         Raises: DconnectError.
         """
-        door, self._door = self._door, None
-        if door is None:
-            door = asyncio.run(self._find())
-        connection = connect(door)
-        self._door = door
+        # Asking costs a hundred times what an attempt at the door does, and an agent comes back where it was.
+        if self._door is None or (self._failed and self._clock() - self._asked >= LINK_FIND_SECONDS):
+            self._asked = self._clock()
+            self._door = self._find()
+        self._failed = True
+        connection = self._connect(self._door)
+        self._failed = False
         return connection
 
-    async def _find(self) -> Door:
-        """Ask the engine for the agent.
 
-        Raises: DconnectError.
-        """
-        choice = engines.choose(engines.Machine.here(), context=self._context, host=self._host)
-        async with choice.open() as engine:
-            config = await client.running(engine)
-        host = config.reach.strip("[]")
-        if not config.tun:
-            raise NoTunnel(
-                f"The agent at {config.reach}:{config.port} has no tunnel; `dconnect up --tun` gives it one."
-            )
-        token = passwords.link_token(config)
-        if token is None:
-            raise DconnectError(
-                f"This user does not know the token of the agent at {config.reach}:{config.port}; "
-                "`dconnect up --tun` makes it known."
-            )
-        return Door(host, config.port, token)
+def find(context: str | None, host: str | None) -> Door:
+    """Ask the engine for the agent.
+
+    Raises: DconnectError.
+    """
+    return asyncio.run(_find(context, host))
+
+
+async def _find(context: str | None, host: str | None) -> Door:
+    choice = engines.choose(engines.Machine.here(), context=context, host=host)
+    async with choice.open() as engine:
+        config = await client.running(engine)
+    if not config.tun:
+        raise NoTunnel(f"The agent at {config.reach}:{config.port} has no tunnel; `dconnect up --tun` gives it one.")
+    token = passwords.link_token(config)
+    if token is None:
+        raise DconnectError(
+            f"This user does not know the token of the agent at {config.reach}:{config.port}; "
+            "`dconnect up --tun` makes it known."
+        )
+    return Door(config.reach.strip("[]"), config.port, token)
 
 
 class Pumping:
@@ -71,7 +85,6 @@ class Pumping:
         self._channel, self._listener = channel, listener
         self._pump = Pump(dial, mtu, self._configured)
         self._pump.failed = self._failed  # type: ignore[method-assign]  # as it says
-        self._config: Config | None = None
         self._told: dict[str, Any] = {}
         """What the helper said last."""
         self._trouble = ""
@@ -97,7 +110,6 @@ class Pumping:
             raise Stopped("it never began")
 
     def _configured(self, config: Config) -> None:
-        self._config = config
         link = self._pump.link
         assert link is not None
         self._say({"config": config.encode().decode(), "door": link.door.host})
@@ -142,7 +154,6 @@ class Pumping:
             **self._told,
             "pid": os.getpid(),
             "started": self._started,
-            "dns": [str(each) for each in self._config.dns] if self._config is not None else [],
             "link": {
                 "up": up,
                 "door": str(link.door) if link is not None else None,
@@ -168,7 +179,8 @@ def main() -> None:
         signal.signal(number, _end)
     try:
         with socket.socket(fileno=told["listener"]) as listener:
-            Pumping(Finder(told["context"], told["host"]), told["mtu"], channel, listener).run()
+            finder = Finder(partial(find, told["context"], told["host"]))
+            Pumping(finder, told["mtu"], channel, listener).run()
     except MalformedMessage as error:
         sys.exit(str(error))
 

@@ -60,7 +60,7 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("link", _link(link)),
         *((("trouble", found["trouble"]),) if found["trouble"] else ()),
         *((which, _traffic(found[which])) for which in ("sent", "received")),
-        ("DNS", ", ".join(found["dns"])),
+        ("DNS", ", ".join(found.get("dns", ()))),
         ("subnets", ", ".join(found.get("subnets", ())) or "none"),
         *(("not routed", f"{each['subnet']}: {each['reason']}") for each in found.get("refused", ())),
     ]

@@ -22,6 +22,9 @@ FOLLOW_SECONDS = 2.0
 """For a route to follow a network: the agent's event, 200 ms of ours, and a busy machine."""
 HEAL_SECONDS = 2.0
 """For the tunnel to be back, once its agent is."""
+_OPEN_TUN = 'mknod -m 666 "$1" c 10 200 && mount --bind "$1" /dev/net/tun && shift && exec "$@"'
+"""Everybody may open /dev/net/tun on a machine with udev; in a mount namespace so it is here, for one command."""
+_AS_NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +261,9 @@ def test_a_pump_that_was_stopped_for_long_heals(bed: Bed, tun: Tun) -> None:
     wait_for("the tunnel is back", lambda: _ping(bed, bed.address_of("plain")), HEAL_SECONDS)
 
 
-def test_under_sudo_the_pump_runs_as_its_user(bed: Bed, tun: Tun) -> None:
+@pytest.fixture
+def theirs(bed: Bed, agent: Dconnect) -> Iterator[Tun]:
+    """The command for another user, who may use the engine and has the token."""
     user = another_user()
     state = bed.root / "nobodys"
     shutil.copytree(bed.root / "state", state)
@@ -270,12 +275,40 @@ def test_under_sudo_the_pump_runs_as_its_user(bed: Bed, tun: Tun) -> None:
     engine.chmod(0o666)
     try:
         environment = {"SUDO_UID": str(user.pw_uid), "XDG_STATE_HOME": str(state)}
-        theirs = Tun(bed, environment=environment, system_python=True)
-        theirs.up()
-        status = Path(f"/proc/{theirs.status()['pid']}").stat()
-        assert (status.st_uid, status.st_gid) == (user.pw_uid, user.pw_gid)
-        assert (theirs.notes / "tun.sock").stat().st_uid == user.pw_uid
-        assert _fetch(bed, bed.address_of("plain")).startswith("hello")
-        theirs("tun", "down")
+        yield Tun(bed, environment=environment, system_python=True)
     finally:
         engine.chmod(mode)
+        shutil.rmtree(state)
+
+
+def test_without_root_it_says_which_line_to_type(bed: Bed, theirs: Tun) -> None:
+    result = bed.host.run([*_AS_NOBODY, *theirs.command("tun", "up", "--mtu=9000")], env=theirs.environment)
+    assert result.returncode == 1
+    assert result.stderr.endswith("need root: sudo dconnect tun up --mtu=9000\n")
+
+
+def test_one_command_has_the_tunnel_for_its_network_without_root(bed: Bed, theirs: Tun) -> None:
+    script = f"""
+        curl -sS --max-time 5 http://{bed.address_of("plain")}/ && curl -sS --max-time 5 http://plain.docker/ &&
+        ping -c1 -W2 {bed.address_of("plain")} >&2 && ip -o link | wc -l && id -u && exit 7"""
+    words = theirs.command("run", "--netns", "--", "sh", "-c", script)
+    with_tun = ["unshare", "--mount", "sh", "-c", _OPEN_TUN, "sh", str(bed.root / "tun")]
+    result = bed.host.run([*with_tun, *_AS_NOBODY, *words], env=theirs.environment)
+    assert result.returncode == 7, result.stderr
+    lines = result.stdout.splitlines()
+    assert (lines[0][:5], lines[1], lines[2:]) == ("hello", lines[0], ["2", str(another_user().pw_uid)])
+    assert "dconnect0" not in _addresses(bed)
+
+
+def test_a_command_that_is_not_there_is_a_usage_error(bed: Bed, tun: Tun) -> None:
+    assert tun.run("run", "--netns", "--", "no-such-command").returncode == 2
+    assert tun.run("run", "true").returncode == 2
+
+
+def test_under_sudo_the_pump_runs_as_its_user(bed: Bed, tun: Tun, theirs: Tun) -> None:
+    theirs.up()
+    status = Path(f"/proc/{theirs.status()['pid']}").stat()
+    assert (status.st_uid, status.st_gid) == (another_user().pw_uid, another_user().pw_gid)
+    assert (theirs.notes / "tun.sock").stat().st_uid == another_user().pw_uid
+    assert _fetch(bed, bed.address_of("plain")).startswith("hello")
+    theirs("tun", "down")

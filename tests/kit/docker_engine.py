@@ -202,6 +202,10 @@ class DockerEngine:
             if device["PathOnHost"] in self.missing_paths:  # in the words of 20.10
                 what = f'adding custom device "{device["PathOnHost"]}": no such file or directory'
                 return refusal(500, f"error gathering device information while {what}")
+        for sysctl in container["HostConfig"].get("Sysctls", ()):
+            path = f"/proc/sys/{sysctl.replace('.', '/')}"
+            if path in self.missing_paths:  # runc's words
+                return refusal(500, f"OCI runtime create failed: write sysctl key {sysctl}: open {path}: no such file")
         for inside, (binding,) in container["HostConfig"].get("PortBindings", {}).items():
             where = f"{binding['HostIp']}:{binding['HostPort']}"
             prefix = f"driver failed programming external connectivity on endpoint {name} ({key}): "

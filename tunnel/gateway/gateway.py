@@ -75,7 +75,7 @@ class Gateway:
         """Whom the device's last packet was for: the next one is read into its outbox, without a copy."""
         self._spare = memoryview(bytearray(HEADER_BYTES + PACKET_BYTES))
         """For a packet whose link has no room."""
-        self._paused = False
+        self._paused = self._closed = False
         self._own = frozenset((plan.own4.packed, plan.own6.packed))
         self._reassembly = Reassembly()
         self._identifications = itertools.count(1)
@@ -95,6 +95,7 @@ class Gateway:
     async def close(self) -> None:
         """End all links and flows."""
         self._pause()
+        self._closed = True
         for link in tuple(self._links):
             link.close("ok", say="the agent stops")
         await self._tcp.close()
@@ -199,9 +200,8 @@ class Gateway:
             self.unreachable(link, packet, icmp.PROTOCOL)
 
     def relieved(self, link: Link) -> None:
-        if self._paused and link.outbox.room > LINK_RESERVE:
-            self._paused = False
-            self.start()
+        if link.outbox.room > LINK_RESERVE:
+            self._resume()
 
     def lost(self, link: Link) -> None:
         self._links.discard(link)
@@ -220,9 +220,7 @@ class Gateway:
             self._favourite = next(iter(self._numbers.values()), None)
         self.counters.links = len(self._numbers)
         self.ways.ended(link.session)
-        if self._paused:
-            self._paused = False
-            self.start()
+        self._resume()
 
     # The device.
 
@@ -269,6 +267,11 @@ class Gateway:
         if descriptor is not None and not self._paused:
             self._paused = True
             self.loop.remove_reader(descriptor)
+
+    def _resume(self) -> None:
+        if self._paused and not self._closed:
+            self._paused = False
+            self.start()
 
     # What the protocols ask for.
 

@@ -19,9 +19,9 @@ from dconnect.core.limits import (
     LINK_BUFFER_BYTES,
     LINK_HELLO_SECONDS,
     LINK_MISSES,
-    LINK_RECEIVE_BYTES,
     LINK_SEND_BYTES,
     LINK_TURN_BYTES,
+    LINK_UNREAD_BYTES,
     LINK_UNSENT_BYTES,
     PACKET_BYTES,
 )
@@ -78,9 +78,9 @@ class Link:
         self._flushing: asyncio.Handle | None = None
         self._heard = self._loop.time()
         for level, option, value in (
-            # What waits is to wait in the outbox, where its order can still be changed.
+            # What waits is to wait in the outboxes, the host's and ours, where its order can still be changed.
             (socket.SOL_SOCKET, socket.SO_SNDBUF, LINK_SEND_BYTES),
-            (socket.SOL_SOCKET, socket.SO_RCVBUF, LINK_RECEIVE_BYTES),
+            (socket.SOL_SOCKET, socket.SO_RCVBUF, LINK_UNREAD_BYTES),
             (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, LINK_UNSENT_BYTES),
             (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         ):

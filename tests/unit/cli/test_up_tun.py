@@ -88,6 +88,14 @@ def test_an_engine_without_the_device_is_told_in_one_sentence(engine: DockerEngi
     assert not engine.containers
 
 
+def test_an_engine_without_ipv6_is_told_too(engine: DockerEngine, port: int) -> None:
+    engine.missing_paths = {"/proc/sys/net/ipv6/conf/all/disable_ipv6"}
+    result = dconnect("up", "--tun", "--port", port)
+    assert result.exit_code == 1
+    assert "without IPv6 (ipv6.disable=1)" in result.stderr.splitlines()[-1]
+    assert not engine.containers
+
+
 def test_a_subnet_that_is_none_is_a_usage_error(engine: DockerEngine) -> None:
     result = dconnect("up", "--tun", "--tun-subnet", "10.213.0.0/33")
     assert result.exit_code == 2

@@ -29,8 +29,8 @@ PATIENCE = 5.0
 class Scene:
     """A pump with its device; the system's end of that, and the agent's ends of the links that were opened."""
 
-    def __init__(self) -> None:
-        self.pump = Pump(self._dial, 65_535, self._configured)
+    def __init__(self, *, resets: bool = False) -> None:
+        self.pump = Pump(self._dial, 65_535, self._configured, resets=resets)
         self.device, self.system = MemoryDevice.pair()
         self.pump.attach(self.device)
         self.pump.admit(Gate((ADDRESS,), (ip_network("172.17.0.0/16"),)))
@@ -188,6 +188,20 @@ def test_without_a_link_every_packet_is_answered_at_once(scene: Scene) -> None:
         assert (answer[20], answer[21], answer[12:16]) == (3, 1, packets.B4)  # RFC 792: host unreachable
     scene.system.write(packets.SYN6)
     assert scene.read()[40:42] == b"\x01\x03"  # RFC 4443 §3.1: address unreachable
+
+
+def test_where_tcp_is_slow_to_believe_icmp_a_syn_gets_an_rst_too() -> None:
+    scene = Scene(resets=True)
+    try:
+        scene.away = NotRunning("There is nobody.")
+        scene.until(lambda: scene.pump.error is not None)
+        for packet in (packets.SYN4, packets.DATA4, packets.PING4):
+            scene.system.write(packet)
+        answers = [scene.read() for _ in range(4)]
+    finally:
+        scene.close()
+    assert [answer[9] for answer in answers] == [1, 6, 1, 1]  # ICMP, and TCP for the SYN alone
+    assert answers[1] == packets.RST_OF_SYN4
 
 
 def test_an_error_is_not_answered_with_an_error(scene: Scene) -> None:

@@ -98,6 +98,7 @@ def test_the_first_config_is_answered_with_the_device_and_reported(scene: Scene)
     scene.pump.send(config(A))
     answer = scene.answer()
     assert (answer["device"], answer["subnets"]) == ("dconnect0", ["172.17.0.0/16"])
+    assert answer["dns"] == ["10.213.0.1"]
     assert len(scene.pump.descriptors) == 1
     scene.others[0].write(b"a packet")
     assert os.read(scene.pump.descriptors[0], 100) == b"a packet"
