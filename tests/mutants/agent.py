@@ -54,7 +54,7 @@ MUTANTS = (
     ),
     Mutant(
         "agent/links.py",
-        "[self.serial] * self.workers",
+        "[self.serial] * self.members",
         "[self.serial] * len(serials)",
         "tests/unit/agent/test_links.py",
     ),
