@@ -76,6 +76,8 @@ def parse_response(data: bytes, asked: bytes) -> Response | None:
     """Where OPT stands, if it is the last record; elsewhere nobody writes it, and it could not be cut out."""
     keep: list[int] = []
     ttls: list[int] = []
+    negative: list[tuple[int, int]] = []
+    """Of each SOA in the authority section where its TTL stands, and how long it tells that something is not there."""
     try:
         for number, (offset, kind, ttl, soa) in enumerate(_records(data, end, answers + authorities + additionals)):
             if kind == TYPE_OPT:
@@ -87,10 +89,16 @@ def parse_response(data: bytes, asked: bytes) -> Response | None:
                 keep.append(ttl)
             elif kind == TYPE_SOA and number < answers + authorities:  # behind a CNAME too (RFC 2308 §2.2)
                 keep.append(min(ttl, soa))
+                negative.append((offset + _TTL_AT, keep[-1]))
     except (IndexError, struct.error):
         raise MalformedMessage("The answer ends early.") from None
     if opt:  # it was for us (RFC 6891 §6.1.1)
         data = data[:10] + struct.pack(">H", additionals - 1) + data[HEADER_BYTES:opt]
+    if negative:  # which is counted down; the minimum itself is not (RFC 2308 §5)
+        told = bytearray(data)
+        for at, seconds in negative:
+            _TTL.pack_into(told, at, seconds)
+        data = bytes(told)
     seconds = min(keep) if keep else 0
     return Response(data, flags & 15, is_truncated(data), answers, seconds, tuple(ttls))
 

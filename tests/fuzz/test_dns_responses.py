@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from dnslib import RR, DNSRecord
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dconnect.core.errors import MalformedMessage
@@ -49,6 +49,7 @@ def test_random_records_after_the_right_question(tail: bytes) -> None:
 @given(
     st.lists(st.tuples(st.integers(0, len(ANSWER) - 1), st.integers(0, 255)), max_size=4), st.integers(0, len(ANSWER))
 )
+@example([], len(ANSWER))
 @settings(deadline=None)
 def test_mutated_and_truncated_answers(changes: list[tuple[int, int]], length: int) -> None:
     message = bytearray(ANSWER)
