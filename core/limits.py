@@ -162,6 +162,10 @@ DNS_QUERIES_PER_TURN = 32
 """Queries one socket or connection may have answered before others run: about 2 ms, when names have few addresses.
 A worker has memory for so many datagrams: about 170 KiB."""
 
+DNS_STEP_BACK_SECONDS = 0.002
+"""For so long a worker whose sibling read a datagram first leaves further ones to it: shorter than any client's
+patience, long against the 20 µs that being woken for nothing costs."""
+
 DNS_CACHE_ANSWERS = 16_384
 """Encoded answers kept for names that exist: 4,000 names asked in four ways, about 6 MiB."""
 

@@ -15,6 +15,7 @@ from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import (
     DNS_FORWARDS_WAITING,
     DNS_QUERIES_PER_TURN,
+    DNS_STEP_BACK_SECONDS,
     DNS_TCP_CLIENTS,
     DNS_TCP_IDLE_SECONDS,
     LISTEN_BACKLOG,
@@ -76,7 +77,7 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         for sock in self._udp:
             sock.setblocking(False)
-            loop.add_reader(sock.fileno(), partial(self._datagrams, Datagrams(sock)))
+            self._watch(sock, Datagrams(sock))
         for sock in self._tcp:
             sock.setblocking(False)
             server = await loop.create_server(lambda: _Client(self), sock=sock, backlog=LISTEN_BACKLOG)
@@ -98,12 +99,17 @@ class DnsServer:
         for sock in self._tcp:
             sock.close()
 
-    def _datagrams(self, datagrams: Datagrams) -> None:
+    def _datagrams(self, sock: socket.socket, datagrams: Datagrams) -> None:
         """Answer what has arrived, up to a bound; the loop calls again while there is more."""
-        admits, respond = self.admits, self.resolver.respond
+        arrived = datagrams.receive()
+        if not arrived:
+            self._step_back(sock, datagrams)
+            return
+        respond = self.resolver.respond
+        admitted = {peer: self.admits(datagrams.host(peer)) for peer in {peer for _, peer in arrived}}
         answers = []
-        for query, peer in datagrams.receive():
-            if not admits(datagrams.host(peer)):
+        for query, peer in arrived:
+            if not admitted[peer]:
                 continue
             answer = respond(query)
             if type(answer) is bytes:
@@ -111,6 +117,20 @@ class DnsServer:
             elif isinstance(answer, Elsewhere):
                 self.elsewhere(answer, partial(_send, datagrams, peer))
         datagrams.send(answers)
+
+    def _watch(self, sock: socket.socket, datagrams: Datagrams) -> None:
+        if sock.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(sock.fileno(), partial(self._datagrams, sock, datagrams))
+
+    def _step_back(self, sock: socket.socket, datagrams: Datagrams) -> None:
+        """A sibling was faster: leave the next ones to it too, for a moment.
+
+        Every worker is woken for each datagram that finds all idle; being woken for nothing costs as much as an answer.
+        Whoever got one stays, so somebody always listens.
+        """
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(sock.fileno())
+        loop.call_later(DNS_STEP_BACK_SECONDS, self._watch, sock, datagrams)
 
     def elsewhere(self, asked: Elsewhere, give: Callable[[bytes], None]) -> None:
         """Have a query answered elsewhere, soon, or SERVFAIL now."""

@@ -77,7 +77,13 @@ MUTANTS = (
     Mutant("dns/batch.py", "if taken > 0 else 1", "if taken > 0 else len(answers)", "tests/unit/dns/test_batch.py"),
     Mutant("dns/batch.py", "at + received[number]", "at + max(received)", "tests/unit/dns/test_batch.py"),
     Mutant("dns/batch.py", "lengths[number] = len(answer)", "lengths[number] = 100", "tests/unit/dns/test_batch.py"),
-    Mutant("dns/server.py", "if not admits(datagrams.host(peer)):", "if False:", "tests/unit/dns/test_server.py"),
+    Mutant("dns/server.py", "if not admitted[peer]:", "if False:", "tests/unit/dns/test_server.py"),
+    Mutant(
+        "dns/server.py",
+        "loop.call_later(DNS_STEP_BACK_SECONDS, self._watch, sock, datagrams)",
+        "pass",
+        "tests/unit/dns/test_server.py",
+    ),
     Mutant(
         "dns/wire/message.py",
         "if offset - HEADER_BYTES > 254:",

@@ -37,6 +37,7 @@ class Served:
     resolver: Resolver
     host: str
     port: int
+    udp: socket.socket
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(self.host, self.port)
@@ -72,7 +73,7 @@ async def serving(
     )
     await server.start()
     try:
-        yield Served(server, resolver, host, port)
+        yield Served(server, resolver, host, port, udp)
     finally:
         await server.close()
 
@@ -113,6 +114,28 @@ def test_a_burst_of_datagrams_larger_than_a_turn_is_answered_whole(run: Run) -> 
                     client.send(number.to_bytes(2, "big") + WEB[2:])
                 answers = {(await loop.sock_recv(client, 512))[:2] for _ in range(count)}
                 assert answers == {number.to_bytes(2, "big") for number in range(count)}
+
+    run(main())
+
+
+def test_whoever_came_too_late_for_a_datagram_is_there_for_a_later_one(run: Run) -> None:
+    async def main() -> None:
+        async with serving() as served:
+            sibling_resolver = Resolver()
+            sibling = DnsServer(udp=[served.udp.dup()], tcp=[], admits=lambda _: True, resolver=sibling_resolver)
+            await sibling.start()
+            with served.datagram_socket() as client:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, WEB)  # wakes both
+                await loop.sock_recv(client, 512)
+                was_first = served.resolver.counters.queries
+                assert was_first + sibling_resolver.counters.queries == 1
+                await (served.server if was_first else sibling).close()
+                await loop.sock_sendall(client, WEB)
+                async with asyncio.timeout(5):
+                    await loop.sock_recv(client, 512)
+                assert (served.resolver.counters.queries, sibling_resolver.counters.queries) == (1, 1)
+            await sibling.close()
 
     run(main())
 
@@ -168,7 +191,7 @@ def test_ipv4_peers_of_a_dual_stack_socket_are_judged_by_their_ipv4_address(run:
         udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         udp.bind(("::", tcp.getsockname()[1]))
         server = DnsServer(udp=[udp], tcp=[tcp], admits=admits, resolver=Resolver())
-        served = Served(server, server.resolver, "127.0.0.1", tcp.getsockname()[1])
+        served = Served(server, server.resolver, "127.0.0.1", tcp.getsockname()[1], udp)
         await server.start()
         with served.datagram_socket() as client:
             client.send(WEB)
