@@ -34,7 +34,7 @@ check: install ## format, lint, types, imports
 	$(BIN)/lint-imports
 
 unit: install ## everything that needs no engine
-	$(BIN)/pytest tests/unit tests/conformance tests/fuzz
+	$(BIN)/pytest --numprocesses auto tests/unit tests/conformance tests/fuzz
 
 e2e: install ## the real engine, real clients, a host that cannot route
 	sh tests/bed/prerequisites.sh $(COMPILER) $(CLIENTS)
