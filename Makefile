@@ -10,6 +10,8 @@ COMPILER := gcc libc6-dev
 # Other people's clients, which the tests run for real.
 CLIENTS := chromium dnsmasq-base firefox-esr git golang-go iputils-ping musl-tools ncat netcat-openbsd nodejs \
 	openssh-client openssh-server unbound wget
+# What measures, and the tunnels whose clients run on the host.
+MEASURED := dnsperf iputils-ping openvpn wireguard-go wireguard-tools
 PACKAGES := $(foreach room,$(ROOMS),-p dconnect.$(room))
 
 # Our dns/ must never shadow dnspython: the working directory stays off sys.path.
@@ -40,8 +42,8 @@ e2e: install ## the real engine, real clients, a host that cannot route
 	sh tests/bed/prerequisites.sh $(COMPILER) $(CLIENTS)
 	$(BIN)/pytest tests/e2e
 
-bench: install ## side by side with its peers, twenty minutes (PART=dns: five); writes bench/results.json
-	sh tests/bed/prerequisites.sh $(COMPILER) dnsperf
+bench: install ## side by side with its peers, half an hour (PART=dns: five minutes); writes bench/results.json
+	sh tests/bed/prerequisites.sh $(COMPILER) $(MEASURED)
 	$(BIN)/python tests/bench/run.py $(PART)
 
 soak: install ## a million connections, crowds, aborts, fuzz: half an hour; writes soak/results.json

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,12 +74,21 @@ def total(bed: Bed, containers: tuple[str, ...]) -> Usage:
 class Clock:
     """Processor time of some containers, from their cgroups: also of processes that ended meanwhile."""
 
-    def __init__(self, bed: Bed, containers: tuple[str, ...]) -> None:
+    def __init__(self, bed: Bed, containers: tuple[str, ...], pids: Sequence[int] = ()) -> None:
+        """``pids`` are processes that count too, with all their threads."""
         self._files = [_cpu_file(bed.inspect(container)["State"]["Pid"]) for container in containers]
+        self._pids = tuple(pids)
 
     def seconds(self) -> float:
         """So far, user and system together."""
-        return sum(scale * int(file.read_text().split()[at]) for file, at, scale in self._files)
+        contained = sum(scale * int(file.read_text().split()[at]) for file, at, scale in self._files)
+        return contained + sum(map(_cpu_seconds, self._pids))
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of one process, in steps of the system's tick, a hundredth of a second."""
+    fields = Path("/proc", str(pid), "stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _cpu_file(pid: int) -> tuple[Path, int, float]:

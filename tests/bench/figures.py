@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.load import Reading
+from bed.processes import Clock
+from bench.load import Load, Reading, Way
 
 OURS, OURS_HTTP = "dconnect", "dconnect-http"
 PEERS = ("dante", "microsocks", "microsocks-quiet", "tinyproxy")
@@ -43,7 +44,8 @@ class Figure:
     """Processor time and memory are those of the program's containers; ``direct`` has none."""
 
 
-def _throughput(clients: int, way: str) -> tuple[Figure, Figure]:
+def throughput(clients: int, way: str) -> tuple[Figure, Figure]:
+    """So many streams ``up`` or ``down``: bytes, and what they cost."""
     name = f"{clients} stream{'s' * (clients > 1)} {way}"
     test = Test(way, clients)
     return (
@@ -52,30 +54,33 @@ def _throughput(clients: int, way: str) -> tuple[Figure, Figure]:
     )
 
 
-def _rate(clients: int) -> Figure:
+def rate(clients: int) -> Figure:
+    """Connections, so many at a time."""
     name = f"{clients} client{'s' * (clients > 1)}"
     return Figure(name, "connections/s", Test("rate", clients), lambda reading, _: reading.per_second)
 
 
-_BULK = [_throughput(clients, way) for clients in (1, 8, 64) for way in ("up", "down")]
+_BULK = [throughput(clients, way) for clients in (1, 8, 64) for way in ("up", "down")]
 _RTT = Test("rtt", 1)
+ROUND_TRIP = (
+    Figure("round trip, p50", "µs", _RTT, lambda reading, _: reading.p50),
+    Figure("round trip, p99", "µs", _RTT, lambda reading, _: reading.p99),
+)
 IDLE_RSS = Figure("1,000 idle, RSS", "MiB", None, lambda *_: 0, 1, True)
 IDLE_PSS = Figure("1,000 idle, PSS", "MiB", None, lambda *_: 0, 1, True)
 FIGURES = (
-    *(throughput for throughput, _ in _BULK),
-    *map(_rate, (1, 16, 64, 256)),
-    Figure("round trip, p50", "µs", _RTT, lambda reading, _: reading.p50),
-    Figure("round trip, p99", "µs", _RTT, lambda reading, _: reading.p99),
+    *(speed for speed, _ in _BULK),
+    *map(rate, (1, 16, 64, 256)),
+    *ROUND_TRIP,
     *(cost for _, cost in _BULK),
     IDLE_RSS,
     IDLE_PSS,
 )
-TESTS = tuple(dict.fromkeys(figure.test for figure in FIGURES if figure.test))
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A program's figure divided by another's (the least of several) has a bound."""
+    """A program's figure divided by another's (the best of several) has a bound."""
 
     figure: str
     others: tuple[str, ...]
@@ -87,6 +92,11 @@ class Claim:
         bound = f"at least {self.least}" if self.least else f"at most {self.most}"
         other = self.others[0] if len(self.others) == 1 else "the best peer"
         return f"{self.figure}: {self.ours} {bound} × {other}"
+
+    @property
+    def best(self) -> Callable[[list[float]], float]:
+        """Whoever must have more than the others is compared with the one that has most."""
+        return max if self.least else min
 
 
 def _claims() -> Iterator[Claim]:
@@ -128,15 +138,35 @@ class Run:
         values = self.values[figure].get(program)
         return statistics.median(values) if values else None
 
-    def ratio(self, figure: str, ours: str, others: tuple[str, ...]) -> float | None:
-        """Ours divided by the least of the others'."""
+    def measure(self, program: str, way: Way, load: Load, clock: Clock, seconds: float) -> str:
+        """All tests of one round on one program; the line that shows how it went.
+
+        Raises: BedError.
+        """
+        line = ""
+        for test in dict.fromkeys(figure.test for figure in self.lines if figure.test):
+            before = clock.seconds()
+            reading = load.measure(way, test.name, test.clients, seconds)
+            cpu = clock.seconds() - before
+            self.failures[program] += reading.failures
+            for figure in self.lines:
+                if figure.test == test and (way.containers or not figure.needs_containers):
+                    self.values[figure.name][program].append(figure.of(reading, cpu))
+                    if not figure.needs_containers:
+                        line += f"{self.values[figure.name][program][-1]:7,.{figure.digits}f}"
+        return line
+
+    def ratio(
+        self, figure: str, ours: str, others: tuple[str, ...], best: Callable[[list[float]], float] = min
+    ) -> float | None:
+        """Ours divided by the best of the others'."""
         mine = self.median(figure, ours)
         theirs = [value for other in others if (value := self.median(figure, other))]
-        return mine / min(theirs) if mine is not None and theirs else None
+        return mine / best(theirs) if mine is not None and theirs else None
 
     def claims(self) -> list[dict[str, Any]]:
         """What is claimed, and whether the figures bear it out."""
-        made = [(claim, self.ratio(claim.figure, claim.ours, claim.others)) for claim in self.expected]
+        made = [(claim, self.ratio(claim.figure, claim.ours, claim.others, claim.best)) for claim in self.expected]
         return [
             {"claim": str(claim), "ratio": round(ratio, 2), "holds": claim.least <= ratio <= claim.most}
             for claim, ratio in made

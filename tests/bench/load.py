@@ -44,6 +44,8 @@ class Way:
     port: int
     containers: tuple[str, ...] = ()
     """What the program runs in."""
+    target: str = ""
+    """Where the target is, if the program finds it at another address than the others do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,13 @@ class Load:
 
     def __init__(self, program: Path, target: str, port: int) -> None:
         self._program = program
-        self._target = target
+        self.target = target
         self._port = port
         compile_c("load.c", program)
 
     def _words(self, way: Way, test: str, clients: int, seconds: float) -> list[str]:
-        words = (self._program, way.via, way.address, way.port, self._target, self._port, test, clients, seconds)
+        target = way.target or self.target
+        words = (self._program, way.via, way.address, way.port, target, self._port, test, clients, seconds)
         return [str(word) for word in words]
 
     def measure(self, way: Way, test: str, clients: int, seconds: float) -> Reading:

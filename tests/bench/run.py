@@ -1,6 +1,6 @@
 """``make bench``: dconnect beside its peers, in one run, and bench/results.json.
 
-It has two parts, ``proxy`` and ``dns``; one that is not run keeps its results.
+It has three parts, ``proxy``, ``dns`` and ``tun``; one that is not run keeps its results.
 
 In every round each program is measured in turn, so that whatever else the machine does meets
 all of them alike; the figures are medians over the rounds. README.md in this folder says more.
@@ -30,17 +30,20 @@ from bed.processes import Clock, total
 from bed.session import Bed, why_not
 from bench import crowd, freshness
 from bench.facts import ROOT, machine
-from bench.figures import FIGURES, IDLE_PSS, IDLE_RSS, OURS, TESTS, Run
+from bench.figures import IDLE_PSS, IDLE_RSS, OURS, Run
 from bench.load import Way
 from bench.names import Names, dnsperf_version
 from bench.programs import PROGRAMS, Site, engine_version
+from bench.transparent import Transparent
+from bench.tunnels import TUNNELS
 
 RESULTS = ROOT / "bench" / "results.json"
 ROUNDS = 7
 SECONDS = 0.7
 """Of one test, after a fifth of a second that is not counted."""
 IDLE = 1000
-PARTS = ("proxy", "dns")
+ALL = tuple(dict.fromkeys((*PROGRAMS, *TUNNELS)))
+PARTS = ("proxy", "dns", "tun")
 _MIB = 2**20
 
 
@@ -49,18 +52,8 @@ def measure_rounds(site: Site, ways: Mapping[str, Way], run: Run, rounds: int, s
     clocks = {program: Clock(site.bed, way.containers) for program, way in ways.items()}
     for number in range(rounds):
         for program, way in ways.items():
-            line = []
-            for test in TESTS:
-                before = clocks[program].seconds()
-                reading = site.load.measure(way, test.name, test.clients, seconds)
-                cpu = clocks[program].seconds() - before
-                run.failures[program] += reading.failures
-                for figure in FIGURES:
-                    if figure.test == test and (way.containers or not figure.needs_containers):
-                        run.values[figure.name][program].append(figure.of(reading, cpu))
-                        if not figure.needs_containers:
-                            line.append(f"{run.values[figure.name][program][-1]:7,.{figure.digits}f}")
-            print(f"round {number + 1} of {rounds}  {program:17}{''.join(line)}", flush=True)
+            line = run.measure(program, way, site.load, clocks[program], seconds)
+            print(f"round {number + 1} of {rounds}  {program:17}{line}", flush=True)
 
 
 def measure_idle(site: Site, ways: Mapping[str, Way], run: Run, idle: int) -> None:
@@ -120,9 +113,9 @@ def bench_proxy(site: Site, options: argparse.Namespace, console: Console) -> di
     """
     facts = circumstances(options)
     begun = time.monotonic()
-    run = Run(options.programs)
+    run = Run([program for program in PROGRAMS if program in options.programs])
     seen: crowd.Crowd | None = None
-    ways = {program: PROGRAMS[program](site) for program in options.programs}
+    ways = {program: PROGRAMS[program](site) for program in run.programs}
     measure_rounds(site, ways, run, options.rounds, options.seconds)
     facts["versions"] = {"python": platform.python_version(), "dockerd": engine_version(site.bed), **site.versions}
     if OURS in ways and options.freshness:
@@ -159,6 +152,19 @@ def bench_dns(site: Site, options: argparse.Namespace, console: Console) -> dict
     return {**facts, "took_s": round(time.monotonic() - begun), **names.to_json()}
 
 
+def bench_tun(site: Site, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """The transparent mode.
+
+    Raises: BedError.
+    """
+    facts = circumstances(options)
+    begun = time.monotonic()
+    with Transparent(site, [program for program in TUNNELS if program in options.programs], options.seconds) as tun:
+        tun.measure(options.rounds)
+    show(tun.run, tun.claims(), console, "connections")
+    return {**facts, "took_s": round(time.monotonic() - begun), **tun.to_json()}
+
+
 def bench(options: argparse.Namespace) -> None:
     """The whole run, in a bed of its own.
 
@@ -167,16 +173,17 @@ def bench(options: argparse.Namespace) -> None:
     if "dns" in options.part:
         dnsperf_version()  # rather now than after the proxies
     before = json.loads(options.output.read_text()) if options.output.exists() else {}
-    proxy = {key: value for key, value in before.items() if key != "dns"}
-    dns = before.get("dns")
+    parts = {key: before.pop(key) for key in PARTS if key in before}
     console = Console(width=max(160, shutil.get_terminal_size().columns))
     with Bed.start() as bed:
         site = Site(bed)
         if "proxy" in options.part:
-            proxy = bench_proxy(site, options, console)
+            before = bench_proxy(site, options, console)
         if "dns" in options.part:
-            dns = bench_dns(site, options, console)
-    document = proxy | ({"dns": dns} if dns else {})
+            parts["dns"] = bench_dns(site, options, console)
+        if "tun" in options.part:
+            parts["tun"] = bench_tun(site, options, console)
+    document = before | parts
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     console.print(f"Written to {options.output}.")
@@ -185,8 +192,8 @@ def bench(options: argparse.Namespace) -> None:
 def program_list(text: str) -> list[str]:
     """The argument of ``--programs``."""
     names = text.split(",")
-    if unknown := sorted(set(names) - set(PROGRAMS)):
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(PROGRAMS)}")
+    if unknown := sorted(set(names) - set(ALL)):
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(ALL)}")
     return names
 
 
@@ -194,8 +201,8 @@ def main() -> int:
     """The program; 1 when nothing could be measured."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end the bed in order
     parser = argparse.ArgumentParser(description="Compare dconnect with its peers.")
-    parser.add_argument("part", nargs="*", default=PARTS, help="proxy, dns or both, which is the default")
-    parser.add_argument("--programs", type=program_list, default=list(PROGRAMS), help=f"of {','.join(PROGRAMS)}")
+    parser.add_argument("part", nargs="*", default=PARTS, help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--programs", type=program_list, default=ALL, help=f"of {','.join(ALL)}; each part has its own")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of one test; default: %(default)s")
     parser.add_argument("--freshness", type=int, default=freshness.COUNT, metavar="CONTAINERS", help="0: leave it out")
