@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import select
 import sys
@@ -17,6 +18,8 @@ from redis.cluster import RedisCluster
 from redis.retry import Retry
 
 BEFORE_READY = 1000
+RUN = os.urandom(8).hex()
+"""Part of each value: what an earlier run has left is none."""
 SECONDS = 10
 """For one operation."""
 
@@ -32,7 +35,7 @@ def main(address: str, port: int) -> None:
             print("ready", flush=True)
         if number > BEFORE_READY and select.select([sys.stdin], [], [], 0)[0]:
             break
-        client.set(f"key {number}", f"value {number}")
+        client.set(f"key {number}", f"value {number} {RUN}")
         lost += not is_there(client, random.randrange(number + 1))
     lost += sum(not is_there(client, each) for each in range(number))
     print(json.dumps({"written": number, "lost": lost}))
@@ -40,7 +43,7 @@ def main(address: str, port: int) -> None:
 
 
 def is_there(client: RedisCluster, number: int) -> bool:
-    return bool(client.get(f"key {number}") == f"value {number}".encode())
+    return bool(client.get(f"key {number}") == f"value {number} {RUN}".encode())
 
 
 if __name__ == "__main__":
