@@ -8,8 +8,8 @@ FOLDERS := $(shell find $(ROOMS) -type d -not -name __pycache__)
 # The load generator is compiled where it is used.
 COMPILER := gcc libc6-dev
 # Other people's clients, which the tests run for real.
-CLIENTS := chromium dnsmasq-base firefox-esr git golang-go iputils-ping musl-tools ncat netcat-openbsd nodejs \
-	openssh-client openssh-server unbound wget
+CLIENTS := chromium dnsmasq-base firefox-esr git golang-go iperf3 iputils-ping musl-tools ncat netcat-openbsd \
+	nmap nodejs openssh-client openssh-server redis-tools unbound wget
 # What measures, and the tunnels whose clients run on the host.
 MEASURED := dnsperf iputils-ping openvpn wireguard-go wireguard-tools
 PACKAGES := $(foreach room,$(ROOMS),-p dconnect.$(room))
@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## this text
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: install ## reach real containers by proxy and by name, then clean up
+demo: install ## reach real containers by proxy, by name and by address, then clean up
 	$(BIN)/python tests/bed/demo.py
 
 test: check unit e2e ## everything, in about twenty minutes

@@ -82,8 +82,12 @@ def say(text: str) -> None:
     print(f"\n-- {text}", flush=True)
 
 
-def tell(stage: Stage) -> None:
-    """The story."""
+PAGE = ("-sS", "-o", "/dev/null", "-w", "%{http_code} from %{url_effective}\\n")
+"""Has curl show that it got something, and whence."""
+
+
+def tell(stage: Stage, *, may_route: bool) -> None:
+    """The story. ``may_route``: the transparent mode belongs to it, where containers are out of reach."""
     dconnect = str(PROGRAM)
     say("A container with a web server, on a network of its own. No port of it is published.")
     stage.show("docker", "network", "create", NETWORK, "--label", "demo=dconnect")
@@ -96,18 +100,18 @@ def tell(stage: Stage) -> None:
         say("This host cannot reach it:")
         stage.show("curl", "-sS", "--max-time", "3", f"http://{address}/", fails=True)
     else:
+        may_route = False
         say("(This host happens to have a route to containers. The rest works without one.)")
 
     say("Start the agent. It attaches to no network of yours.")
-    stage.show(dconnect, "up", *stage.up)
+    stage.show(dconnect, "up", *(["--tun"] if may_route else []), *stage.up)
     endpoint = json.loads(stage.quiet(dconnect, "status", "--json").stdout)["endpoint"]
     door = f"{endpoint['bind']}:{endpoint['port']}"
 
     say("By name, through the SOCKS5 proxy:")
-    page = ["-sS", "-o", "/dev/null", "-w", "%{http_code} from %{url_effective}\\n"]
-    stage.show("curl", *page, "--socks5-hostname", door, "http://web.demo.docker/", expect="200 from")
+    stage.show("curl", *PAGE, "--socks5-hostname", door, "http://web.demo.docker/", expect="200 from")
     say("By address, through the HTTP proxy, which is the same port:")
-    stage.show("curl", *page, "-x", f"http://{door}", f"http://{address}/", expect="200 from")
+    stage.show("curl", *PAGE, "-x", f"http://{door}", f"http://{address}/", expect="200 from")
     say("Or set the environment once, and use plain names:")
     stage.show(
         "sh", "-c", f'eval "$({shlex.quote(dconnect)} env --shell bash)"; curl -sSI http://web/ | head -1', expect="200"
@@ -120,10 +124,31 @@ def tell(stage: Stage) -> None:
         stage.show(
             "dig", "+short", f"@{endpoint['bind']}", "-p", str(endpoint["dns_port"]), "web.demo.docker", expect=address
         )
+    if may_route:
+        tell_of_the_tunnel(stage, address)
     say("A stopped container is not the same as an unknown name:")
     stage.quiet("docker", "stop", "--time", "0", CONTAINER)
     stage.show("curl", "-s", "-x", f"http://{door}", "http://web.demo.docker/", expect="docker start")
     stage.show("curl", "-s", "-x", f"http://{door}", "http://nobody/", expect="No container is called nobody")
+
+
+def tell_of_the_tunnel(stage: Stage, address: str) -> None:
+    """The transparent mode: the part that needs root."""
+    dconnect = str(PROGRAM)
+    say("For programs that know no proxy: routes to the containers' own addresses. This alone needs root, or sudo.")
+    try:
+        stage.show(dconnect, "tun", "up", expect="The tunnel is up")
+        stage.show("curl", *PAGE, f"http://{address}/", expect="200 from")
+        if shutil.which("ping"):
+            stage.show("ping", "-c", "1", address, expect=address)
+        stage.show(dconnect, "tun", "status", expect="link")
+        stage.show(dconnect, "tun", "down")
+    finally:
+        left = stage.quiet(dconnect, "cleanup").stdout
+    say("Device and routes went with it, and this host is as it was:")
+    print(left, end="", flush=True)
+    if not left.startswith("Nothing"):
+        raise Failed("Something of the tunnel was left.")
 
 
 @contextlib.contextmanager
@@ -143,7 +168,9 @@ def stage_of_this_machine() -> Iterator[Stage]:
     )
     with Bed.start() as bed:
         options = ["--bind", bed.address, "--base-image", bed.base_image, "--wheels", str(bed.wheels)]
-        yield Stage(lambda words: bed.host.command(list(words)), bed.environment, bed.base_image, options)
+        # The machine has one /run, and a tunnel may be up on it.
+        environment = {**bed.environment, "DCONNECT_RUN_DIR": str(bed.root / "run")}
+        yield Stage(lambda words: bed.host.command(list(words)), environment, bed.base_image, options)
 
 
 def answers() -> bool:
@@ -161,7 +188,8 @@ def main() -> int:
         with stage_of_this_machine() as stage:
             running = not stage.quiet(str(PROGRAM), "status").returncode
             try:
-                tell(stage)
+                # An agent that is the user's own is not replaced, nor is a password asked for.
+                tell(stage, may_route=not running and os.geteuid() == 0)
             finally:
                 say("Clean up.")
                 stage.quiet("docker", "rm", "--force", CONTAINER)

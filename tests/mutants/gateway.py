@@ -6,6 +6,7 @@ from mutants.mutant import Mutant
 
 LINKS = "tests/unit/tunnel/test_gateway.py"
 FLOWS = "tests/unit/tunnel/test_gateway_flows.py"
+KERNEL = "tests/conformance/tunnel/test_kernel.py"
 UPGRADE = "tests/conformance/proxy/test_link_upgrade.py"
 AGENT = "tests/unit/agent/test_gateway.py"
 
@@ -50,6 +51,9 @@ MUTANTS = (
     ),
     Mutant("tunnel/gateway/echo.py", " or identifier != flow.number", "", FLOWS),
     Mutant("tunnel/gateway/errors.py", "        return icmp.PORT\n", "        return None\n", FLOWS),
+    Mutant("tunnel/gateway/errors.py", "code = icmp.EXPIRED", "code = icmp.HOST", KERNEL),
+    Mutant("tunnel/gateway/flows.py", "if hops != flow.hops and hops:", "if not flow.hops:", FLOWS),
+    Mutant("tunnel/gateway/gateway.py", "None if code == icmp.PORT else own.packed", "own.packed", FLOWS),
     Mutant("agent/gateway.py", "network.driver not in ON_THE_LAN", "network.driver", AGENT),
     Mutant("agent/dialer.py", "        _hear_replies(sock)\n", "        pass\n", AGENT),
 )

@@ -24,7 +24,6 @@ _HEADERS = {4: 20, 6: 40}
 _REPLIES = {4: 0, 6: 129}
 _HEADER = struct.Struct("!BBHHH")
 _HOPS = struct.Struct("=i")
-_HOP_OPTIONS = {4: (socket.IPPROTO_IP, socket.IP_TTL), 6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)}
 
 
 class _Key(NamedTuple):
@@ -57,10 +56,6 @@ class Pings:
 
     @staticmethod
     def _send(flow: Flow, sock: socket.socket, packet: Packet) -> None:
-        hops = packet.raw[8 if packet.version == 4 else 7]
-        if hops != flow.hops and hops:
-            sock.setsockopt(*_HOP_OPTIONS[packet.version], hops)
-            flow.hops = hops
         _, _, _, _, sequence = _HEADER.unpack_from(packet.payload)
         echo = Echo(True, flow.number, sequence, packet.payload[_HEADER.size :])
         sock.send(icmp.echo_packet(packet.source, packet.destination, echo)[_HEADERS[packet.version] :])

@@ -15,6 +15,8 @@ _EXTENDED = struct.Struct("=IBBBB")
 """The beginning of ``sock_extended_err``: errno, origin, type, code."""
 _FROM_NETWORK = (2, 3)
 """SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6."""
+_EXPIRED = ((2, 11, 0), (3, 3, 0))
+"""Origin, type and code of "time exceeded in transit"."""
 _ANSWERS = 16
 """Read at once: whoever is behind has more to do than to hear the same again."""
 
@@ -28,7 +30,7 @@ def watch(sock: socket.socket) -> None:
 
 
 def code_of(sock: socket.socket, error: OSError) -> int | None:
-    """Which code an ICMPv4 "destination unreachable" would have for what a socket call failed with.
+    """Which code an ICMPv4 "destination unreachable" would have for what a socket call failed with, or EXPIRED.
 
     Takes the kernel's notes on the way, or the socket stays readable for ever. None: the network did not say so.
     """
@@ -41,6 +43,8 @@ def code_of(sock: socket.socket, error: OSError) -> int | None:
                     number, origin, kind, told, _ = map(int, _EXTENDED.unpack_from(data))
                     if origin == _FROM_NETWORK[0] and kind == 3:
                         code = told
+                    elif (origin, kind, told) in _EXPIRED:
+                        code = icmp.EXPIRED
                     elif origin in _FROM_NETWORK:
                         code = _code(number)
     return code

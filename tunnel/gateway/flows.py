@@ -29,6 +29,10 @@ _SWEEPS = 8
 """Looks for idle flows within the time that they may be idle."""
 _QUOTE_BYTES = 128
 """Of a packet that may have to be told of later: its headers, and what lets the sender know its flow."""
+_HOP_OPTIONS = {
+    socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TTL),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
+}
 
 
 class Flow:
@@ -42,7 +46,7 @@ class Flow:
         self.number = number
         """Of 16 bits; few other flows have the same."""
         self.hops = 0
-        """Set on the socket; 0 while it has its own."""
+        """Of the last packet, and set on the socket; 0 while it has its own."""
         self.sock: socket.socket | None = None
         self.quote = quote
         """The last packet's beginning."""
@@ -188,7 +192,11 @@ class Flows:
             self._router.unreachable(flow.link, packet, flow.code)
 
     def _pass(self, flow: Flow, sock: socket.socket, packet: Packet) -> None:
+        hops = packet.raw[8 if packet.version == 4 else 7]
         try:
+            if hops != flow.hops and hops:
+                sock.setsockopt(*_HOP_OPTIONS[sock.family], hops)
+                flow.hops = hops
             self._send(flow, sock, packet)
         except BlockingIOError:
             self._router.counters.drop("full")

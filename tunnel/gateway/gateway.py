@@ -298,6 +298,7 @@ class Gateway:
             self.counters.drop("errors")
             return
         own = self._plan.own4 if packet.version == 4 else self._plan.own6
-        told = icmp.unreachable(packet, code, own.packed)
+        # That a port is closed only its own host can say.
+        told = icmp.unreachable(packet, code, None if code == icmp.PORT else own.packed)
         if told is not None:
             self.send(link, told)

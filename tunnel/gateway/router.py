@@ -30,7 +30,7 @@ class Router(Protocol):
         """Send a packet to a link's host, in fragments where its MTU wants them."""
 
     def unreachable(self, link: Link, packet: Packet, code: int) -> None:
-        """Tell the host that a packet did not arrive, where that may be told; ``code`` is ICMPv4's."""
+        """Tell the host that a packet did not arrive, where that may be told; ``code`` is ``icmp.unreachable``'s."""
 
 
 def address_of(packed: bytes | memoryview) -> IPAddress:

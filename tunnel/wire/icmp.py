@@ -15,10 +15,14 @@ from dconnect.tunnel.wire.packets import ICMP, ICMP6, Packet, build, is_between_
 
 NETWORK, HOST, PROTOCOL, PORT, HOST_UNKNOWN, PROHIBITED = 0, 1, 2, 3, 7, 13
 """Codes of ICMPv4's "destination unreachable" (RFC 792, RFC 1812 §5.2.7.1), as the table of failures has them."""
+EXPIRED = 0x100
+"""A code that is none of these: "time exceeded in transit", for the packet's hops were used up (RFC 792)."""
 
 _UNREACHABLE4 = 3
+_AS_ICMP4 = {EXPIRED: (11, 0)}
 _AS_ICMP6 = {NETWORK: (1, 0), HOST: (1, 3), PROTOCOL: (4, 1), PORT: (1, 4), HOST_UNKNOWN: (1, 3), PROHIBITED: (1, 1)}
-"""The same in ICMPv6 (RFC 4443 §3.1, §3.4): no route, address, unrecognized next header, port, …, prohibited."""
+_AS_ICMP6[EXPIRED] = (3, 0)
+"""The same in ICMPv6 (RFC 4443 §3.1, §3.3, §3.4): no route, address, unrecognized next header, port, …, prohibited."""
 _ERRORS4 = frozenset({3, 4, 5, 11, 12})
 """RFC 1122 §3.2.2: unreachable, source quench, redirect, time exceeded, parameter problem."""
 _REDIRECT6 = 137
@@ -74,10 +78,10 @@ def echo_packet(source: bytes, destination: bytes, echo: Echo) -> bytes:
 def unreachable(packet: Packet, code: int, source: bytes | None = None) -> bytes | None:
     """The packet that tells a packet's sender that it did not arrive, with as much of it as may be.
 
-    Wire:    TYPE u8 | CODE u8 | CHECKSUM u16 | u32 | the packet's beginning  (RFC 792, RFC 4443 §3.1, §3.4)
+    Wire:    TYPE u8 | CODE u8 | CHECKSUM u16 | u32 | the packet's beginning  (RFC 792, RFC 4443 §3.1, §3.3, §3.4)
              The u32 is zero; for IPv6's unknown protocol the offset at which that is named.
     Args:    packet: as ``parse`` gave it.
-             code: ICMPv4's, also for IPv6, where it becomes the like one.
+             code: ICMPv4's or EXPIRED, also for IPv6, where it becomes the like one.
              source: who tells it; the packet's destination when None.
     Returns: None where no error may be sent: about an error, a fragment but the first, or what is not between two
              hosts (RFC 1122 §3.2.2, RFC 4443 §2.4 (e); ``packets.is_between_hosts``).
@@ -86,7 +90,7 @@ def unreachable(packet: Packet, code: int, source: bytes | None = None) -> bytes
         return None
     sender = packet.destination if source is None else source
     if packet.version == 4:
-        header = _ERROR.pack(_UNREACHABLE4, code, 0, 0)
+        header = _ERROR.pack(*_AS_ICMP4.get(code, (_UNREACHABLE4, code)), 0, 0)
         return _packet(sender, packet.source, header, packet.raw[: QUOTE4_BYTES - 20 - 8])
     kind, code6 = _AS_ICMP6[code]
     pointer = packet.named_at if code == PROTOCOL else 0

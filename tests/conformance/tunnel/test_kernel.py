@@ -15,6 +15,7 @@ import pytest
 from bed.namespace import Namespace
 from dconnect.core.errors import DconnectError
 from dconnect.tunnel.device import inherited_device, open_device
+from dconnect.tunnel.gateway import errors
 from dconnect.tunnel.linux import LinuxDevice
 from dconnect.tunnel.wire import icmp, packets, tcp, udp
 from dconnect.tunnel.wire.fragments import Reassembly, split
@@ -91,6 +92,8 @@ def test_a_connect_is_refused_by_our_reset(namespace: Namespace, device: LinuxDe
         ("fd08::2", icmp.HOST, errno.EHOSTUNREACH),
         ("fd08::2", icmp.PORT, errno.ECONNREFUSED),
         ("fd08::2", icmp.PROHIBITED, errno.EACCES),
+        ("10.8.0.2", icmp.EXPIRED, errno.EHOSTUNREACH),
+        ("fd08::2", icmp.EXPIRED, errno.EHOSTUNREACH),
     ],
 )
 def test_a_connect_fails_as_our_icmp_says(
@@ -153,6 +156,25 @@ def test_a_datagram_is_refused_by_our_icmp(namespace: Namespace, device: LinuxDe
         client.send(bytes(2000))  # more than is quoted
         with pytest.raises(ConnectionRefusedError):
             client.recv(1)
+
+
+@pytest.mark.parametrize("there", THERE)
+@pytest.mark.parametrize("code", [icmp.HOST, icmp.PORT, icmp.EXPIRED])
+def test_what_our_icmp_says_is_read_from_the_kernels_notes(
+    namespace: Namespace, device: LinuxDevice, there: str, code: int
+) -> None:
+    def refuse(packet: memoryview) -> Sequence[bytes]:
+        made = icmp.unreachable(parse(packet), code) if flow(packet)[0] == UDP else None
+        return () if made is None else (made,)
+
+    with answered(device, refuse), namespace.socket(_family(there), socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        errors.watch(client)
+        client.connect((there, 53))
+        client.send(b"word")
+        with pytest.raises(OSError) as error:  # noqa: PT011 - what it means is asked below
+            client.recv(1)
+        assert errors.code_of(client, error.value) == code
 
 
 @pytest.mark.parametrize(("there", "fragments"), [(THERE[0], 2 + 8 + 52), (THERE[1], 2 + 8 + 53)])

@@ -196,6 +196,14 @@ def test_rfc4443_s3_1_the_codes() -> None:
     assert said == {"NETWORK": (1, 0), "PROHIBITED": (1, 1), "HOST": (1, 3), "HOST_UNKNOWN": (1, 3), "PORT": (1, 4)}
 
 
+def test_rfc792_rfc4443_s3_3_time_exceeded_in_transit() -> None:
+    four, six = (icmp.unreachable(parse(packet), icmp.EXPIRED) for packet in (gold.UDP4, gold.UDP6))
+    assert four is not None
+    assert six is not None
+    assert (four[20], four[21], four[24:]) == (11, 0, bytes(4) + gold.UDP4)
+    assert (six[40], six[41], six[44:]) == (3, 0, bytes(4) + gold.UDP6)
+
+
 def test_rfc1812_s4_3_2_3_as_much_is_quoted_as_fits_into_576_bytes() -> None:
     packet = udp.packet((A4, 1), (B4, 2), bytes(1400))
     made = icmp.unreachable(parse(packet), icmp.PORT)

@@ -17,7 +17,7 @@ from dconnect.tunnel.gateway import tcp as gateway_tcp
 from dconnect.tunnel.gateway import udp as gateway_udp
 from dconnect.tunnel.wire import icmp, tcp, udp
 from dconnect.tunnel.wire.fragments import Reassembly, split
-from dconnect.tunnel.wire.packets import build, parse
+from dconnect.tunnel.wire.packets import ICMP, UDP, build, parse, with_hops
 from kit.gateway import HOST, HOST6, OWN, PLAN, WEB, WEB6, Stage, run, segment
 
 SYN = segment(HOST, WEB, (4000, 80), tcp.SYN)
@@ -315,6 +315,7 @@ def test_a_closed_port_is_told_by_the_icmp_error_that_the_kernel_got() -> None:
             await host.send(sent)
             packet = parse(await host.packet())
             assert (packet.payload[0], packet.payload[1]) == code
+            assert packet.source == destination, "it is the host itself that says so"
             assert bytes(packet.payload[8 : 8 + quoted]) == sent[:quoted]
 
     run(scenario)
@@ -438,17 +439,27 @@ def test_a_ping_goes_out_with_an_identifier_of_ours_and_its_answer_comes_back_wi
     run(scenario)
 
 
-def test_the_hosts_hops_are_kept() -> None:
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("protocol", [UDP, ICMP])
+def test_the_hosts_hops_are_kept(version: int, protocol: int) -> None:
+    source, destination = (HOST, WEB) if version == 4 else (HOST6, WEB6)
+    option = (socket.IPPROTO_IP, socket.IP_TTL) if version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
+
     async def scenario(stage: Stage) -> None:
         host = await stage.host()
-        packet = bytearray(build(HOST, WEB, 1, PING))
-        packet[8], packet[10:12] = 3, (int.from_bytes(packet[10:12]) + ((64 - 3) << 8)).to_bytes(2)  # RFC 1624
-        await host.send(bytes(packet))
-        await stage.until(lambda: bool(stage.ways.far))
-        await asyncio.get_running_loop().sock_recv(stage.ways.far[0], 100)
-        (flow,) = stage.gateway._pings.flows._flows.values()
-        assert flow.sock is not None
-        assert flow.sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL) == 3
+        if protocol == UDP:
+            packet = udp.packet((source, 4000), (destination, 7), b"word")
+            flows = stage.gateway._udp.flows
+        else:
+            packet = icmp.echo_packet(source, destination, icmp.Echo(True, 0x1234, 1, memoryview(b"data")))
+            flows = stage.gateway._pings.flows
+        for hops in (3, 200):
+            await host.send(with_hops(packet, hops))
+            await stage.until(lambda: bool(stage.ways.far))
+            await asyncio.get_running_loop().sock_recv(stage.ways.far[0], 100)
+            (flow,) = flows._flows.values()
+            assert flow.sock is not None
+            assert flow.sock.getsockopt(*option) == hops
 
     run(scenario)
 
