@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
-import subprocess
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ _BLOCK = bytes(range(256)) * 64
 _PACE_SECONDS = 0.005
 """Between two blocks: a stream of 3 MB/s, beside which others still have the processor."""
 _PATIENCE = 30.0
+_LEAST = 0.3
+"""Of the pings that are wanted so many must have been sent: a busy machine sends fewer, one that stopped far fewer."""
 _SUMMARY = re.compile(rb"(\d+) packets transmitted")
 _ANSWER = re.compile(rb" bytes from .* icmp_seq=(\d+) ")
 
@@ -54,15 +57,24 @@ def pings(host: Namespace, address: str, per_second: int = _PINGS_PER_SECOND) ->
 
     Raises: AssertionError.
     """
-    train = host.popen(["ping", f"-i{1 / per_second}", address])
-    try:
-        yield
-    finally:
-        train.send_signal(signal.SIGINT)
-        said = _said(train)
+    with tempfile.TemporaryFile() as said_to:  # a pipe that nobody reads would stop it after a while
+        train = host.popen(["ping", f"-i{1 / per_second}", address], stdout=said_to)
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            train.send_signal(signal.SIGINT)
+            seconds = time.monotonic() - begun
+            try:
+                train.communicate(timeout=_PATIENCE)
+            finally:
+                train.kill()
+        said_to.seek(0)
+        said = said_to.read()
     summary = _SUMMARY.search(said)
     assert summary is not None, said
     sent, answered = int(summary[1]), {int(number) for number in _ANSWER.findall(said)}
+    assert sent >= _LEAST * per_second * seconds, f"only {sent} pings were sent in {seconds:.1f} s"
     assert answered, said
     lost = set(range(1, max(answered))) - answered
     assert not lost, f"of {sent} pings {len(lost)} were lost: {sorted(lost)[:20]}"
@@ -85,11 +97,3 @@ def traffic(host: Namespace, address: str) -> Iterator[None]:
         upload.join(_PATIENCE)
     assert not upload.outcome, upload.outcome
     assert upload.sent, "nothing was sent"
-
-
-def _said(process: subprocess.Popen[bytes]) -> bytes:
-    try:
-        said, _ = process.communicate(timeout=_PATIENCE)
-    finally:
-        process.kill()
-    return said

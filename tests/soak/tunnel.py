@@ -122,6 +122,7 @@ def measure(bed: Bed, site: Site, tcp: int, udp: int, seconds: float) -> Outcome
         failures = tcp - busy - end.total + reading.failures
         outcome.must("no connection fails", failures, hold=not failures)
         outcome.must("no datagram is lost", sent.lost[:10], hold=not sent.lost and sent.answered > 0)
+        outcome.must("all flows are there at the end", there, hold=there == {"udp": udp, "echo": 1})
         outcome.must("the link is the same all along", link, hold=link == 1)
         outcome.must("the target is told of every connection's end", ended, hold=not ended)
         left = all_gone(bed)
