@@ -46,7 +46,7 @@ bench: install ## side by side with its peers, half an hour (PART=dns: five minu
 	sh tests/bed/prerequisites.sh $(COMPILER) $(MEASURED)
 	$(BIN)/python tests/bench/run.py $(PART)
 
-soak: install ## a million connections, crowds, aborts, fuzz: half an hour; writes soak/results.json
+soak: install ## a million connections, crowds, aborts, fuzz, tunnel: 45 minutes; writes soak/results.json
 	sh tests/bed/prerequisites.sh $(COMPILER)
 	$(BIN)/python tests/soak/run.py
 

@@ -14,11 +14,13 @@ from dconnect.core.limits import (
     LINK_RECEIVE_BYTES,
     LINK_SEND_BYTES,
     LINK_UNSENT_BYTES,
+    LINK_UNTAKEN_SECONDS,
 )
 
 PATH = "/api/v1/link"
 PROTOCOL = "dconnect-link/1"
-_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+_OPTIONAL = {"TCP_NOTSENT_LOWAT": LINK_UNSENT_BYTES, "TCP_USER_TIMEOUT": round(LINK_UNTAKEN_SECONDS * 1000)}
+"""What not every system has; the second, RFC 5482's, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,9 @@ def _socket(door: Door) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LINK_SEND_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LINK_RECEIVE_BYTES)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if _NOTSENT_LOWAT is not None:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, LINK_UNSENT_BYTES)
+        for name, value in _OPTIONAL.items():
+            with contextlib.suppress(AttributeError, OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         sock.connect((door.host, door.port))
     except BaseException:
         sock.close()

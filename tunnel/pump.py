@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import secrets
 import select
 import sys
 import threading
@@ -71,13 +72,15 @@ class Pump:
         self._device: Device | None = None
         self._address: IPAddress | None = None
         """What the agent gave us last: connections hang on it, so we ask for it again."""
+        self._host = secrets.token_hex(8)
+        """What the agent knows us by: our own dead link we may replace, another host's never."""
         self._gate = Gate((), ())
         self._outbox = Outbox()
         self._poll = select.poll()
         self._watched: dict[int, Callable[[], None]] = {}
         self._dialed: queue.SimpleQueue[Connection | DconnectError] = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe()
-        self._dialing = False
+        self._dialing = self._linked = False
         self._attempt = 0
         self._next_dial = 0.0
         self._writing = False
@@ -172,7 +175,9 @@ class Pump:
             self._next_dial = now + backoff(self._attempt, most=LINK_RETRY_SECONDS)
             self._attempt += 1
             return
-        self.link = link = Link(opened, self._outbox, Hello(self._mtu, address=self._address), self._configured, now)
+        self._linked = False
+        hello = Hello(self._mtu, address=self._address, host=self._host)
+        self.link = link = Link(opened, self._outbox, hello, self._configured, now)
         self._poll.register(link.sock.fileno(), select.POLLIN)
         self._with_link(select.POLLIN)  # what came right behind the answer
 
@@ -181,7 +186,9 @@ class Pump:
 
     def _configured(self, config: Config) -> None:
         self.error = None
-        self.stats.linked(time.time())
+        if not self._linked:  # later ones tell of networks that came and went
+            self._linked = True
+            self.stats.linked(time.time())
         self._address = next((each.ip for each in config.addresses if each.version == 4), None)
         self._on_config(config)
 

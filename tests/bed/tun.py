@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import subprocess
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bed.dconnect import PROGRAM
-from bed.namespace import check_output
+from bed.namespace import Namespace, check_output
 from bed.session import Bed
+from bed.waiting import wait_for
 
+RESOLVER_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
 _SYSTEM_PYTHON = Path("/usr/bin/python3")
 _ENTRY = "import sys; sys.argv[0] = 'dconnect'; from dconnect.cli.entry import main; main()"
 
@@ -29,9 +33,17 @@ def installed() -> str:
 class Tun:
     """The command, with notes of its own: the machine has one /run for all namespaces."""
 
-    def __init__(self, bed: Bed, *, environment: dict[str, str] | None = None, system_python: bool = False) -> None:
-        self._host = bed.host
-        self.notes = bed.root / "run"
+    def __init__(
+        self,
+        bed: Bed,
+        *,
+        host: Namespace | None = None,
+        environment: dict[str, str] | None = None,
+        system_python: bool = False,
+    ) -> None:
+        """Prepare; ``host`` is another one than the bed's."""
+        self._host = host or bed.host
+        self.notes = bed.root / ("run" if host is None else "run-elsewhere")
         self._environment = {"DCONNECT_RUN_DIR": str(self.notes), **(environment or {})}
         self._program = [str(PROGRAM)]
         if system_python:  # one that every user may run
@@ -67,6 +79,10 @@ class Tun:
         """The helper's pid."""
         return int(json.loads((self.notes / "tun.json").read_text())["pid"])
 
+    def address(self) -> str:
+        """The device's, of IPv4."""
+        return str(self.status()["addresses"][0]).partition("/")[0]
+
     def routes(self) -> set[str]:
         """What leads into the device, by its routes."""
         lines = [
@@ -76,17 +92,40 @@ class Tun:
         ]
         return {line.split()[0] for line in lines if "kernel" not in line}
 
+    def is_settled(self) -> bool:
+        """Whether no address of the host is being tried."""
+        return "tentative" not in self._host.run(["ip", "addr"], check=True).stdout
+
     def network(self) -> list[str]:
-        """Addresses, routes and rules of the host, both families, without what changes by itself."""
+        """Addresses, routes, rules, filters and resolver files of the host, without what changes by itself."""
         commands: Sequence[str] = (
-            "-o addr",
-            "-4 route show table all",
-            "-6 route show table all",
-            "-4 rule",
-            "-6 rule",
+            "ip -o addr",
+            "ip -4 route show table all",
+            "ip -6 route show table all",
+            "ip -4 rule",
+            "ip -6 rule",
+            "iptables-save",
+            "ip6tables-save",
+            f"cat {' '.join(RESOLVER_FILES)}",
         )
-        text = "".join(self._host.run(["ip", *words.split()], check=True).stdout for words in commands)
-        return sorted(line.replace(" tentative", "") for line in text.splitlines())
+        text = "".join(self._host.run(words.split(), check=True).stdout for words in commands)
+        lines = (re.sub(r" tentative|\[\d+:\d+\]", "", line) for line in text.splitlines())
+        return sorted(line for line in lines if not line.startswith("#"))
+
+
+@contextmanager
+def tunnel_of(bed: Bed, host: Namespace | None = None) -> Iterator[Tun]:
+    """The command; what is left of it at the end is removed, and that the host is as before is shown."""
+    made = Tun(bed, host=host)
+    wait_for("the host's own addresses are settled", made.is_settled, 10)
+    before = made.network()
+    try:
+        yield made
+    finally:
+        made.run("cleanup")
+    wait_for("the host's own addresses are settled", made.is_settled, 10)
+    assert made.network() == before
+    assert not list(made.notes.glob("*"))
 
 
 def another_user() -> pwd.struct_passwd:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bed.namespace import BedError
+from bed.namespace import BedError, Namespace
 from bed.session import Bed
 
 PROGRAM = Path(__file__).parents[1] / "e2e" / "programs" / "tunnel_host.py"
@@ -21,11 +21,19 @@ _PATIENCE = 20.0
 class Tunnel:
     """A running program; a context manager that ends it, and with it the host's device and routes."""
 
-    def __init__(self, bed: Bed, port: int, mtu: int = 65_535, token: str | None = None, address: str = "") -> None:
-        """Start it; ``address`` is what the host says to have had."""
+    def __init__(
+        self,
+        bed: Bed,
+        port: int,
+        mtu: int = 65_535,
+        token: str | None = None,
+        address: str = "",
+        host: Namespace | None = None,
+    ) -> None:
+        """Start it; ``address`` is what the host says to have had, ``host`` where it runs, if not on the bed's."""
         token = token if token is not None else read_token(bed)
         words: list[str | Path] = [sys.executable, "-P", PROGRAM, bed.address, str(port), token, str(mtu), address]
-        self._process = bed.host.popen(words, stdin=subprocess.PIPE)
+        self._process = (host or bed.host).popen(words, stdin=subprocess.PIPE)
         self._configs: queue.Queue[dict[str, Any]] = queue.Queue()
         self._reader = threading.Thread(target=self._read, name="tunnel")
         self._reader.start()

@@ -13,7 +13,7 @@ from dconnect.core.limits import DIALER_BATCH, FREE_PIPES, PROBE_BATCH
 GONE_SECONDS = 10.0
 """Within this after the last connection its descriptors must be given back."""
 KEPT = 2 * FREE_PIPES + DIALER_BATCH + PROBE_BATCH
-"""Descriptors that a worker or control may keep, all bounded: empty pipes, and sockets that nobody has used yet."""
+"""Descriptors that a worker, control or the gateway may keep, all bounded: empty pipes, and sockets not used yet."""
 PAUSE = 0.1
 _MIB = 2**20
 
@@ -53,7 +53,9 @@ def left_after(bed: Bed, before: Usages, seconds: float = GONE_SECONDS) -> dict[
     while True:
         now = agent(bed)
         more = {
-            name: now[name].descriptors - each.descriptors - (KEPT if name.startswith(("worker", "control")) else 0)
+            name: now[name].descriptors
+            - each.descriptors
+            - (KEPT if name.startswith(("worker", "control", "gateway")) else 0)
             for name, each in before.items()
             if name in now
         }

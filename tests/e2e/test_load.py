@@ -13,7 +13,6 @@ from bench.load import Way
 from bench.programs import Site
 from soak import aborts
 from soak.crowd import judge
-from soak.parts import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +29,11 @@ def way(site: Site) -> Way:
     return site.dconnect()
 
 
-def broken(outcome: Outcome) -> list[str]:
-    return [f"{bound.what}: {bound.measured}" for bound in outcome.bounds if not bound.holds]
-
-
 def test_aborted_connections_leave_nothing(bed: Bed, site: Site, way: Way) -> None:
     outcome = aborts.measure(bed, site, way, 1000, seed=1928)
     assert len(outcome.figures["kinds"]) >= 35, "not every kind had its turn"
-    assert not broken(outcome)
+    assert not outcome.broken()
 
 
 def test_a_thousand_idle_relays_and_fifty_busy_ones_are_served(site: Site, way: Way) -> None:
-    assert not broken(judge(crowd.measure(site, way, idle=1000, busy=50, seconds=3)))
+    assert not judge(crowd.measure(site, way, idle=1000, busy=50, seconds=3)).broken()

@@ -17,8 +17,10 @@ from bed.dconnect import DNS_PORT, PROXY_PORT, Dconnect
 from bed.processes import processes
 from bed.scene import Scene
 from bed.session import Bed
+from bed.tun import Tun, tunnel_of
 from bed.waiting import wait_for
 from dconnect.core.limits import DIALER_BATCH
+from soak.faults import reached
 
 BACK_SECONDS = 2.0
 """Service must be back within this, once the lost piece is possible again."""
@@ -156,22 +158,34 @@ def other_bed() -> Iterator[Bed]:
     """An engine that may be stopped."""
     with Bed.start() as bed:
         bed.target("plain", options=["--restart=always"])
-        Dconnect(bed).up()
+        Dconnect(bed).up("--tun")
         yield bed
 
 
+@pytest.fixture
+def tun(other_bed: Bed) -> Iterator[Tun]:
+    """A tunnel of its host's."""
+    with tunnel_of(other_bed) as made:
+        made.up()
+        yield made
+
+
 @pytest.mark.parametrize("end", [Bed.stop_engine, Bed.kill_engine])
-def test_a_restarted_engine_is_found_again(other_bed: Bed, end: Callable[[Bed], None]) -> None:
+def test_a_restarted_engine_is_found_again(other_bed: Bed, tun: Tun, end: Callable[[Bed], None]) -> None:
     bed, client = other_bed, Client(other_bed.host, other_bed.address, PROXY_PORT)
     assert served(client)
+    routes, own = tun.routes(), tun.address()
     end(bed)
+    assert tun.routes() == routes
     bed.start_engine()
     wait_for("the engine has restarted its containers", lambda: running(bed), 20)
     bed.wait_ready("plain")
     address = bed.address_of("plain")
     proxy = wait_for("the proxy serves", lambda: served(client), BACK_SECONDS)
     names = wait_for("names are right", lambda: answered(bed, "plain.docker", address), BACK_SECONDS)
-    print(f"proxy after {proxy:.2f} s, names after {names:.2f} s")
+    tunnel = wait_for("the tunnel is back", lambda: reached(bed, address), BACK_SECONDS)
+    print(f"proxy after {proxy:.2f} s, names after {names:.2f} s, tunnel after {tunnel:.2f} s")
+    assert (tun.routes(), tun.address()) == (routes, own)
     assert answered(bed, "plain.docker", address, "+tcp")
     wait_for("the engine is watched", lambda: watching(client), BACK_SECONDS)
     bed.target("later")

@@ -15,7 +15,7 @@ import pytest
 from bed.dconnect import Dconnect
 from bed.scene import Scene
 from bed.session import Bed
-from bed.tun import Tun, another_user
+from bed.tun import Tun, another_user, tunnel_of
 from bed.waiting import wait_for
 
 FOLLOW_SECONDS = 2.0
@@ -41,15 +41,8 @@ def agent(bed: Bed, scene: Scene) -> Iterator[Dconnect]:
 @pytest.fixture
 def tun(bed: Bed, agent: Dconnect) -> Iterator[Tun]:
     """The command; what a test leaves is removed, and that it is gone is shown."""
-    made = Tun(bed)
-    wait_for("the host's own addresses are settled", lambda: "tentative" not in _addresses(bed), 10)
-    before = made.network()
-    try:
+    with tunnel_of(bed) as made:
         yield made
-    finally:
-        made.run("cleanup")
-    assert made.network() == before
-    assert not list(made.notes.glob("*"))
 
 
 def _addresses(bed: Bed) -> str:
@@ -248,17 +241,6 @@ def test_while_the_agent_is_away_packets_are_answered_at_once_and_then_it_heals(
 def _health(bed: Bed) -> str:
     url = f"http://{bed.address}:1080/healthz"
     return bed.host.run(["curl", "-s", "-o", os.devnull, "-w", "%{http_code}", "--max-time", "1", url]).stdout
-
-
-def test_a_pump_that_was_stopped_for_long_heals(bed: Bed, tun: Tun) -> None:
-    tun.up()
-    pid = tun.status()["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        time.sleep(20)  # longer than three heartbeats: the agent has ended the link
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    wait_for("the tunnel is back", lambda: _ping(bed, bed.address_of("plain")), HEAL_SECONDS)
 
 
 @pytest.fixture

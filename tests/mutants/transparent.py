@@ -9,6 +9,7 @@ KEEPER = "tests/unit/tunnel/test_keeper.py"
 OUTBOX = "tests/unit/tunnel/test_outbox.py"
 PUMP = "tests/unit/tunnel/test_pump.py"
 HALVES = "tests/unit/cli/transparent/test_halves.py"
+GATEWAY = "tests/unit/tunnel/test_gateway.py"
 NOTES = "tests/unit/cli/transparent/test_notes.py"
 
 MUTANTS = (
@@ -56,4 +57,15 @@ MUTANTS = (
         "cli/transparent/helper.py", "            device.close()  # the pump", "            pass  # the pump", HALVES
     ),
     Mutant("cli/transparent/rundir.py", "        before = os.umask(0o177)", "        before = os.umask(0o022)", NOTES),
+    Mutant("tunnel/host_linux.py", ", txqlen=HOST_DEVICE_PACKETS", "", "tests/unit/tunnel/test_host_linux.py"),
+    Mutant("tunnel/pump.py", "if not self._linked:  # later", "if True:  # later", PUMP),
+    Mutant("tunnel/pump.py", ", host=self._host)", ")", PUMP),
+    Mutant(
+        "tunnel/dial.py",
+        ', "TCP_USER_TIMEOUT": round(LINK_UNTAKEN_SECONDS * 1000)',
+        "",
+        "tests/unit/tunnel/test_dial.py",
+    ),
+    Mutant("tunnel/gateway/plan.py", "taken.get(number, host) == host", "True", GATEWAY),
+    Mutant("tunnel/gateway/plan.py", "crc32(host.encode()) % len(numbers)", "0", GATEWAY),
 )

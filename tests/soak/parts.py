@@ -37,6 +37,10 @@ class Outcome:
     def must(self, what: str, measured: Any, *, hold: bool) -> None:
         self.bounds.append(Bound(what, measured, hold))
 
+    def broken(self) -> list[str]:
+        """What does not hold."""
+        return [f"{bound.what}: {bound.measured}" for bound in self.bounds if not bound.holds]
+
 
 class Ground:
     """A bed with the agent and the target in it, made when the first part wants it."""

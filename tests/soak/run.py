@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for ``be
 from bed.namespace import BedError
 from bed.session import why_not
 from bench.facts import ROOT, commit, machine
-from soak import aborts, changes, connections, crowd, fuzz, slowloris
+from soak import aborts, changes, connections, crowd, faults, fuzz, slowloris, storm, tunnel
 from soak.parts import Bound, Ground, Outcome
 
 RESULTS = ROOT / "soak" / "results.json"
@@ -30,6 +30,9 @@ PARTS: dict[str, Callable[[Ground], Outcome]] = {
     "aborts": aborts.run,
     "crowd": crowd.run,
     "slowloris": slowloris.run,
+    "faults": faults.run,
+    "storm": storm.run,
+    "tunnel": tunnel.run,
 }
 """By the name that the command line and the results have, in the order in which they run."""
 

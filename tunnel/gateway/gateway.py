@@ -143,12 +143,13 @@ class Gateway:
     # What links ask for.
 
     def greeted(self, link: Link, hello: Hello) -> None:
-        number = self._plan.free(self._numbers, hello.address)
+        hosts = {number: other.host for number, other in self._numbers.items()}
+        number = self._plan.choose(hosts, hello.host, hello.address)
         if number is None:
             raise MalformedMessage("The tunnel has no address left for another link.")
         if number in self._numbers:  # its own, before it noticed that the link is lost
             self._numbers[number].close("ok", "The host opened another link.", say="the host opened another link")
-        link.number = number
+        link.number, link.host = number, hello.host
         interface4, interface6 = self._plan.interfaces(number)
         link.address4, link.address6 = interface4.ip.packed, interface6.ip.packed
         link.session.target = str(interface4.ip)

@@ -68,6 +68,8 @@ class Link:
         self.outbox = Outbox()
         self.number = 0
         """Its place in the plan; 0 before hello."""
+        self.host = ""
+        """What tells its host from others."""
         self.address4 = self.address6 = b""
         """The host's; no packet comes from another."""
         self.mtu = 0

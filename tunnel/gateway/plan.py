@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from zlib import crc32
 
 from dconnect.core.address import IPAddress
-from dconnect.core.limits import LINKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,21 @@ class Plan:
             IPv6Interface((self.subnet6[number], self.subnet6.prefixlen)),
         )
 
-    def free(self, taken: Container[int], wanted: IPAddress | None) -> int | None:
-        """A link's number: of the address it had before, taken or not, else the first that is free, if one is."""
-        most = min(LINKS, self.subnet4.num_addresses - 3)  # beside the network's, the agent's and broadcast
-        numbers = range(2, 2 + most)
+    def choose(self, taken: Mapping[int, str], host: str, wanted: IPAddress | None) -> int | None:
+        """A link's number: of the address its host had before, unless another host has it now, else one that is free.
+
+        Where the search for a free one begins is the host's own, so that after a restart of the agent, which knows
+        nothing then, a new host does not come by the address of one that is about to come back.
+
+        Args:
+            taken: numbers that links have, and their hosts.
+            host: what tells it from others; without, the first free number is taken.
+            wanted: the address before.
+        """
+        numbers = range(2, self.subnet4.num_addresses - 1)  # beside the network's, the agent's and broadcast
         if wanted is not None and wanted in self.subnet4:
             number = int(wanted) - int(self.subnet4[0])
-            if number in numbers:
+            if number in numbers and taken.get(number, host) == host:
                 return number
-        return next((number for number in numbers if number not in taken), None)
+        first = crc32(host.encode()) % len(numbers)
+        return next((number for number in (*numbers[first:], *numbers[:first]) if number not in taken), None)

@@ -128,7 +128,7 @@ def _repeats(datagram: _Datagram, packet: Packet, part: Part) -> bool:
     there = datagram.pieces.get(part.offset)
     if there is None or packet.payload != memoryview(there):
         return False
-    return part.more or datagram.end == part.offset + len(packet.payload)
+    return part.more != (datagram.end == part.offset + len(packet.payload))
 
 
 def _contradiction(datagram: _Datagram, packet: Packet, part: Part) -> str | None:

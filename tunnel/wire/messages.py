@@ -20,6 +20,7 @@ from dconnect.core.limits import (
     LINK_ADDRESSES,
     LINK_FEATURE_CHARS,
     LINK_FEATURES,
+    LINK_HOST_CHARS,
     PACKET_BYTES,
 )
 
@@ -34,7 +35,8 @@ T = TypeVar("T")
 class Hello:
     """The host's first frame.
 
-    JSON:  {"version": 1, "mtu": 65535, "features": ["…"], "address": "10.0.0.2"}, the last where it had one
+    JSON:  {"version": 1, "mtu": 65535, "features": ["…"], "host": "…", "address": "10.0.0.2"},
+           the last where it had one
     """
 
     mtu: int
@@ -43,10 +45,14 @@ class Hello:
     """What else the host can do: words that both ends know; others mean nothing."""
     address: IPAddress | None = None
     """What the host had on a link before, and its connections still have; it may get it again."""
+    host: str = ""
+    """The same on all links of one host, and another on each: only its own links may it replace."""
 
     def encode(self) -> bytes:
         """The payload of a hello frame."""
         told: dict[str, Any] = {"version": VERSION, "mtu": self.mtu, "features": sorted(self.features)}
+        if self.host:
+            told["host"] = self.host
         if self.address is not None:
             told["address"] = str(self.address)
         return orjson.dumps(told)
@@ -63,9 +69,12 @@ class Hello:
         features = _list("hello", told, "features", LINK_FEATURES)
         if any(not isinstance(word, str) or not 0 < len(word) <= LINK_FEATURE_CHARS for word in features):
             raise MalformedMessage("The link's hello names a feature that is no word.")
+        host = told.get("host", "")
+        if not isinstance(host, str) or len(host) > LINK_HOST_CHARS:
+            raise MalformedMessage(f"The link's hello has no text of at most {LINK_HOST_CHARS} characters as 'host'.")
         address = told.get("address")
         had = _read(ipaddress.ip_address, address, "hello") if address is not None else None
-        return Hello(mtu, frozenset(features), had)
+        return Hello(mtu, frozenset(features), had, host)
 
 
 @dataclass(frozen=True, slots=True)

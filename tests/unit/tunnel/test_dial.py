@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
 from dconnect.core.errors import DconnectError
-from dconnect.tunnel.dial import Door, NoTunnel, TokenRefused, upgrade
+from dconnect.core.limits import LINK_UNTAKEN_SECONDS
+from dconnect.tunnel.dial import Door, NoTunnel, TokenRefused, connect, upgrade
 
 DOOR = Door("10.1.2.3", 1080, "s3cret")
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: dconnect-link/1\r\n\r\n"
@@ -77,3 +79,21 @@ def test_a_connection_that_closes_is_an_error_of_the_connection() -> None:
 def test_the_token_is_in_no_representation() -> None:
     assert "s3cret" not in repr(DOOR)
     assert "s3cret" not in str(DOOR)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux alone has it")
+def test_what_nobody_takes_ends_the_link_soon() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def answer() -> None:
+            accepted, _ = door.accept()
+            with accepted:
+                accepted.sendall(SWITCH)
+
+        agent = threading.Thread(target=answer)
+        agent.start()
+        link = connect(Door("127.0.0.1", door.getsockname()[1], "t"))
+        agent.join()
+    with link.sock as sock:
+        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert told == LINK_UNTAKEN_SECONDS * 1000

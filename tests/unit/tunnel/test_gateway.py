@@ -92,6 +92,30 @@ def test_a_host_that_comes_back_gets_its_address_again_even_from_its_own_dead_li
     run(scenario)
 
 
+def test_a_host_does_not_get_an_address_that_another_host_has() -> None:
+    async def scenario(stage: Stage) -> None:
+        first = stage.link(early=frames.frame(frames.HELLO, Hello(MTU, host="one").encode()))
+        address = (await first.config()).addresses[0].ip
+        second = stage.link(early=frames.frame(frames.HELLO, Hello(MTU, address=address, host="two").encode()))
+        assert (await second.config()).addresses[0].ip != address
+        packet = segment(WEB, address.packed, (80, 4000), tcp.ACK)
+        stage.device.write(packet)
+        assert await first.packet() == packet
+
+    run(scenario)
+
+
+def test_new_hosts_begin_their_search_for_an_address_at_different_places() -> None:
+    """So an agent that was restarted gives nobody the address of a host that is about to come back."""
+    given = {PLAN.choose({}, f"host {number}", None) for number in range(50)}
+    assert len(given) > 40
+    assert given <= set(range(2, 255))
+    number = PLAN.choose({}, "one", None)
+    assert number is not None
+    assert PLAN.choose({number: "two"}, "one", None) == (number + 1 if number < 254 else 2)
+    assert PLAN.choose(dict.fromkeys(range(2, 255), "two"), "one", None) is None
+
+
 @pytest.mark.parametrize("address", ["10.213.0.1", "10.213.0.0", "10.213.0.255", "10.99.0.2", "fd3b::9"])
 def test_an_address_that_is_no_links_is_not_given(address: str) -> None:
     async def scenario(stage: Stage) -> None:

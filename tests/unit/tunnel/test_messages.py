@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dconnect.core.errors import MalformedMessage
-from dconnect.core.limits import LINK_ADDRESSES, LINK_FEATURES, LINK_JSON_BYTES
+from dconnect.core.limits import LINK_ADDRESSES, LINK_FEATURES, LINK_HOST_CHARS, LINK_JSON_BYTES
 from dconnect.tunnel.wire.messages import Config, Hello
 
 HELLO = {"version": 1, "mtu": 65535, "features": ["b", "a"]}
@@ -35,6 +35,19 @@ def test_a_hello_may_tell_the_address_that_the_host_had() -> None:
     hello = Hello.parse(_bytes(told))
     assert hello.address == ip_address("10.213.0.2")
     assert json.loads(hello.encode()) == told
+
+
+def test_a_hello_may_tell_the_host() -> None:
+    told = {**HELLO, "features": [], "host": "0a" * 8}
+    hello = Hello.parse(_bytes(told))
+    assert hello.host == "0a" * 8
+    assert json.loads(hello.encode()) == told
+
+
+@pytest.mark.parametrize("host", ["x" * (LINK_HOST_CHARS + 1), 7, None, ["x"]])
+def test_a_host_that_is_no_short_text_is_refused(host: object) -> None:
+    with pytest.raises(MalformedMessage, match="no text of at most 64 characters as 'host'"):
+        Hello.parse(_bytes({**HELLO, "host": host}))
 
 
 def test_a_config_is_read_and_written() -> None:

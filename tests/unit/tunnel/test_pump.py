@@ -123,7 +123,9 @@ def scene() -> Iterator[Scene]:
 
 def test_it_says_hello_with_its_mtu_and_takes_the_config(scene: Scene) -> None:
     scene.until(lambda: scene.pump.link is not None)
-    assert Hello.parse(scene.heard(frames.HELLO)) == Hello(65_535)
+    hello = Hello.parse(scene.heard(frames.HELLO))
+    assert (hello.mtu, hello.address) == (65_535, None)
+    assert len(hello.host) >= 16
     scene.agents[-1].sendall(frames.frame(frames.CONFIG, CONFIG.encode()))
     scene.until(lambda: scene.configs == [CONFIG])
 
@@ -225,10 +227,36 @@ def test_a_lost_link_is_opened_again_and_the_device_stays(scene: Scene) -> None:
     assert scene.pump.stats.links == 2
 
 
-def test_the_address_that_it_had_is_asked_for_again(scene: Scene) -> None:
-    scene.link().close()
+def test_the_address_that_it_had_is_asked_for_again_by_the_same_host(scene: Scene) -> None:
+    scene.until(lambda: scene.pump.link is not None)
+    first = Hello.parse(scene.heard(frames.HELLO))
+    scene.agents[-1].sendall(frames.frame(frames.CONFIG, CONFIG.encode()))
+    scene.until(lambda: bool(scene.configs))
+    scene.agents[-1].close()
     scene.until(lambda: len(scene.agents) == 2)
-    assert Hello.parse(scene.heard(frames.HELLO)).address == ADDRESS.ip
+    again = Hello.parse(scene.heard(frames.HELLO))
+    assert (again.address, again.host) == (ADDRESS.ip, first.host)
+
+
+def test_a_link_counts_once_however_often_its_config_changes(scene: Scene) -> None:
+    agent = scene.link()
+    since = scene.pump.stats.since
+    agent.sendall(frames.frame(frames.CONFIG, CONFIG.encode()))
+    scene.until(lambda: len(scene.configs) == 2)
+    assert (scene.pump.stats.links, scene.pump.stats.since) == (1, since)
+
+
+def test_each_host_says_of_itself_something_else() -> None:
+    scenes = Scene(), Scene()
+    try:
+        hosts = set()
+        for each in scenes:
+            each.until(lambda: each.pump.link is not None)  # noqa: B023 - called here
+            hosts.add(Hello.parse(each.heard(frames.HELLO)).host)
+        assert len(hosts) == 2
+    finally:
+        for each in scenes:
+            each.close()
 
 
 def test_what_waited_for_a_lost_link_does_not_go_to_the_next(scene: Scene) -> None:

@@ -1,0 +1,131 @@
+"""What breaks under a tunnel heals, takes nothing along that need not go, and leaves the host as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from bed.dconnect import PROXY_PORT, Dconnect
+from bed.elsewhere import second_host
+from bed.namespace import Namespace
+from bed.processes import processes
+from bed.scene import Scene
+from bed.session import Bed
+from bed.traffic import pings, traffic
+from bed.tun import Tun, tunnel_of
+from bed.tunnel import Tunnel
+from bed.waiting import wait_for
+from soak import faults
+from soak.faults import HEAL_SECONDS, echoes, reached, stopped
+from soak.parts import Outcome
+
+FIRST = "10.213.0.2"
+"""What a host gets that does not say who it is."""
+START_SECONDS = 1.5
+"""What a process of the agent's takes to start on a busy machine; only then healing is possible."""
+
+
+@pytest.fixture(scope="module")
+def agent(bed: Bed, scene: Scene) -> Iterator[Dconnect]:
+    """The agent with a tunnel."""
+    dconnect = Dconnect(bed)
+    dconnect.up("--tun")
+    try:
+        yield dconnect
+    finally:
+        dconnect.down()
+
+
+@pytest.fixture
+def tun(bed: Bed, agent: Dconnect) -> Iterator[Tun]:
+    """The command; that nothing is left of it is shown."""
+    with tunnel_of(bed) as made:
+        made.up()
+        yield made
+
+
+@pytest.fixture
+def elsewhere(bed: Bed) -> Iterator[Namespace]:
+    """Another host of the same engine."""
+    with second_host(bed) as host:
+        yield host
+
+
+def kill(bed: Bed, name: str) -> None:
+    """Kill a process of the agent's, and wait until it is dead."""
+    pid = processes(bed, "dconnect")[name]
+    os.kill(pid, signal.SIGKILL)
+    wait_for(f"{name} is dead", lambda: not Path("/proc", str(pid)).exists(), 5)
+
+
+def test_after_a_kill_of_the_gateway_the_tunnel_heals_and_connections_live_on(bed: Bed, scene: Scene, tun: Tun) -> None:
+    target, address, routes = bed.address_of(scene.plain), tun.address(), tun.routes()
+    with bed.host.connect(target, 7, timeout=10) as connection:
+        before = tun.status()["link"]["opened"]
+        kill(bed, "agent.gateway")
+        took = wait_for("the tunnel is back", lambda: reached(bed, target), HEAL_SECONDS + START_SECONDS)
+        print(f"the tunnel was back after {took:.2f} s")
+        assert echoes(connection)
+    assert (tun.address(), tun.routes(), tun.status()["link"]["opened"]) == (address, routes, before + 1)
+
+
+def test_a_kill_of_a_worker_takes_neither_the_link_nor_the_others_connections(bed: Bed, scene: Scene, tun: Tun) -> None:
+    target, before = bed.address_of(scene.plain), tun.status()["link"]
+    with ExitStack() as stack:
+        connections = [stack.enter_context(bed.host.connect(target, 7, timeout=10)) for _ in range(20)]
+        with pings(bed.host, target):
+            kill(bed, "agent.worker 0")
+            with bed.host.connect(target, 7, timeout=10) as new:
+                assert echoes(new)
+        assert sum(map(echoes, connections)) == 10, "two workers take turns"
+    assert tun.status()["link"]["opened"] == before["opened"]
+
+
+@pytest.mark.parametrize(
+    ("cut", "seconds"), [(faults.cable, faults.CABLE_SECONDS), (faults.pump, faults.STOPPED_SECONDS)]
+)
+def test_what_is_cut_for_long_heals_at_once(
+    bed: Bed, scene: Scene, tun: Tun, cut: Callable[[Outcome, Bed, Tun, float], None], seconds: float
+) -> None:
+    outcome = Outcome()
+    cut(outcome, bed, tun, seconds * faults.SHORT)
+    print(outcome.figures)
+    assert not outcome.broken()
+
+
+def test_a_host_keeps_its_address_when_another_comes_first_after_a_restart(
+    bed: Bed, scene: Scene, agent: Dconnect, tun: Tun, elsewhere: Namespace
+) -> None:
+    target, pid = bed.address_of(scene.plain), tun.status()["pid"]
+    while tun.address() == FIRST:  # one host in 253 begins to search there
+        tun("tun", "down")
+        tun.up()
+        pid = tun.status()["pid"]
+    address = tun.address()
+    with stopped(pid):
+        bed.docker("restart", "--time=1", "dconnect")
+        wait_for("the agent is ready", lambda: bool(agent.status()["tunnel"]["ready"]), 20)
+        other = Tunnel(bed, PROXY_PORT, host=elsewhere)
+        assert other.config()["addresses"][0] == FIRST
+    with other:
+        took = wait_for("the tunnel is back", lambda: reached(bed, target), HEAL_SECONDS)
+        print(f"the tunnel was back after {took:.2f} s")
+        assert tun.address() == address
+        with elsewhere.connect(target, 7) as connection:
+            assert echoes(connection), "the other host has lost its link"
+
+
+def test_two_hosts_do_not_harm_one_another(bed: Bed, scene: Scene, tun: Tun, elsewhere: Namespace) -> None:
+    target = bed.address_of(scene.plain)
+    with traffic(bed.host, target), tunnel_of(bed, elsewhere) as other:
+        other.up()
+        assert other.address() != tun.address()
+        with traffic(elsewhere, target), elsewhere.connect(bed.address_of(scene.web), 7) as connection:
+            assert echoes(connection)
+        other("tun", "down")
+    assert tun.status()["link"]["opened"] == 1
