@@ -37,6 +37,7 @@ MUTANTS = (
     Mutant("tunnel/wire/icmp.py", "kind < 128 or kind == _REDIRECT6", "kind < 128", TRANSPORTS),
     Mutant("tunnel/wire/icmp.py", "if part is not None and part.offset:", "if False:", TRANSPORTS),
     Mutant("tunnel/wire/fragments.py", "        datagram.refused = True\n", "", FRAGMENTS),
+    Mutant("tunnel/wire/fragments.py", "return part.more != is_last", "return part.more or is_last", FRAGMENTS),
     Mutant("tunnel/wire/fragments.py", "len(packet.payload) + _PIECE_BYTES", "len(packet.payload)", FRAGMENTS),
     Mutant(
         "tunnel/wire/fragments.py", "if last is not None and (end > last or not part.more):", "if False:", FRAGMENTS

@@ -128,7 +128,8 @@ def _repeats(datagram: _Datagram, packet: Packet, part: Part) -> bool:
     there = datagram.pieces.get(part.offset)
     if there is None or packet.payload != memoryview(there):
         return False
-    return part.more != (datagram.end == part.offset + len(packet.payload))
+    is_last = datagram.end is not None and part.offset == datagram.offsets[-1]
+    return part.more != is_last
 
 
 def _contradiction(datagram: _Datagram, packet: Packet, part: Part) -> str | None:

@@ -119,6 +119,8 @@ def test_rfc5722_s4_overlapping_fragments_are_discarded_with_all_that_come_later
         (_part4(16, bytes(8), more=False), _part4(24, bytes(8), more=False)),
         (_part4(16, bytes(8), more=False), _part4(8, bytes(8), more=False)),
         (_part4(24, bytes(8)), _part4(8, bytes(8), more=False)),
+        (_part4(16, bytes(8), more=False), _part4(16, bytes(8))),
+        (_part4(16, bytes(8)), _part4(16, bytes(8), more=False)),
     ],
     ids=named,
 )
