@@ -37,23 +37,41 @@ PARTS: dict[str, Callable[[Ground], Outcome]] = {
 """By the name that the command line and the results have, in the order in which they run."""
 
 
-def soak(parts: list[str], scale: float) -> dict[str, Any]:
-    """Run some parts, in a bed of their own if one of them needs it; what each found."""
-    found: dict[str, Any] = {}
+def soak(parts: list[str], scale: float, output: Path) -> list[str]:
+    """Run some parts, in a bed of their own if one of them needs it, and write what each found; the broken bounds."""
+    broken = []
     with contextlib.ExitStack() as stack:
         ground = Ground(stack, scale)
         for name in parts:
             print(f"{name} …", flush=True)
+            facts = circumstances(scale)
             begun = time.monotonic()
             try:
                 outcome = PARTS[name](ground)
             except BedError as error:  # the other parts may still tell something
                 outcome = Outcome(bounds=[Bound("it can be measured", str(error), holds=False)])
-            found[name] = {"took_s": round(time.monotonic() - begun, 1), **asdict(outcome)}
+            write(output, name, {**facts, "took_s": round(time.monotonic() - begun, 1), **asdict(outcome)})
             for bound in outcome.bounds:
                 seen = f": {bound.measured}" if bound.measured else ""
                 print(f"  {'holds' if bound.holds else 'BROKEN':7}{bound.what}{seen}", flush=True)
-    return found
+            broken += [f"{name}: {bound.what}" for bound in outcome.bounds if not bound.holds]
+    return broken
+
+
+def circumstances(scale: float) -> dict[str, Any]:
+    """What every part's results begin with."""
+    date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    return {"date": date, "commit": commit(), "machine": machine(), "scale": scale}
+
+
+def write(output: Path, name: str, found: dict[str, Any]) -> None:
+    """Put one part's results in the place of its last ones; those of the others stay."""
+    written = json.loads(output.read_text()) if output.exists() else {}
+    known = {part: written[part] for part in PARTS if part in written} | {name: found}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(
+        json.dumps({part: known[part] for part in PARTS if part in known}, indent=1, ensure_ascii=False) + "\n"
+    )
 
 
 def part_list(text: str) -> list[str]:
@@ -75,26 +93,13 @@ def main() -> int:
     if reason := why_not():
         print(reason, file=sys.stderr)
         return 1
-    facts = {
-        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-        "scale": options.scale,
-    }
-    begun = time.monotonic()
     try:
-        found = soak(options.parts, options.scale)
+        broken = soak(options.parts, options.scale, options.output)
     except BedError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    document = {**facts, "took_s": round(time.monotonic() - begun), "parts": found}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    broken = [
-        f"{name}: {bound['what']}" for name, part in found.items() for bound in part["bounds"] if not bound["holds"]
-    ]
     print(f"Written to {options.output}. " + (f"{len(broken)} bounds are broken." if broken else "Every bound holds."))
     return 1 if broken else 0
 
