@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -21,9 +21,17 @@ class _LookupUnlessTold(TyperGroup):
     """A group whose first word may be left out when it is ``lookup``."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own click
-        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+        completing_first = not args and ctx.resilient_parsing
+        if not completing_first and (not args or args[0] not in (*self.commands, *ctx.help_option_names)):
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: typer.Context, incomplete: str) -> list[Any]:  # type: ignore[override]  # likewise
+        """The first word may be one of ours, or what ``lookup`` takes."""
+        lookup = self.commands[_DEFAULT]
+        with lookup.make_context(_DEFAULT, [], parent=ctx, resilient_parsing=True) as inner:
+            taken = lookup.params[0].shell_complete(inner, incomplete)
+        return [*super().shell_complete(ctx, incomplete), *taken]
 
 
 app = typer.Typer(

@@ -324,7 +324,7 @@ def test_dns_without_a_command_looks_names_up(agent: DockerEngine) -> None:
 
 def complete(words: str) -> list[str]:
     """What the shell offers behind words."""
-    asked = {"COMP_WORDS": f"dconnect {words}", "COMP_CWORD": str(len(words.split()))}
+    asked = {"COMP_WORDS": f"dconnect {words}", "COMP_CWORD": str(len(f"{words}…".split()))}
     environ = {**os.environ, **asked, "_DCONNECT_COMPLETE": "complete_bash"}
     return subprocess.run([PROGRAM], env=environ, capture_output=True, text=True, check=True).stdout.split()
 
@@ -333,6 +333,14 @@ def complete(words: str) -> list[str]:
 @pytest.mark.parametrize("words", ["dns", "dns lookup", "dns web --json", "nc"])
 def test_the_shell_completes_names_after_dns_with_and_without_its_command(words: str) -> None:
     assert complete(f"{words} d") == ["db", "db.docker"]
+
+
+@pytest.mark.usefixtures("agent")
+def test_the_shell_completes_the_words_that_may_follow_dns_too() -> None:
+    assert complete("dns i") == ["install"]
+    assert complete("dns w") == ["web", "web.docker"]
+    assert {"install", "uninstall", "status", "db", "web"} < set(complete("dns "))
+    assert "install" not in complete("dns web i")
 
 
 def test_the_shell_completes_names_of_the_engine_that_is_named_before_or_after_the_command(
