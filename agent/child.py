@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from dconnect.agent import labels, stderr
+from dconnect.agent import labels, rights, stderr
 from dconnect.agent.lent import Lent
 from dconnect.agent.log import LogBuffer, configure
 
@@ -23,6 +23,8 @@ def run(
     process: Callable[[Lent], str],
     main: Main,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    *,
+    keeps_rights: bool = False,
 ) -> None:
     """Run a child until SIGTERM, or until the supervisor is gone.
 
@@ -30,11 +32,14 @@ def run(
         process: its name in the log.
         main: gets what was lent, an event that is set when it must end, and the log.
         loop_factory: makes the event loop; None is asyncio's own.
+        keeps_rights: whether it goes on with what the container has for the tunnel.
     """
     with stderr.opened(sys.stderr.fileno()) as fd:
         lent = Lent.from_json(os.environ[labels.ENV_LENT])
         buffer = configure(process(lent), fd)
         try:
+            if lent.tun >= 0 and not keeps_rights:
+                rights.give_up()  # without a tunnel there are none
             _run(lent, main, buffer, loop_factory)
         except Exception:  # noqa: BLE001 - whatever it was, it belongs in the log
             structlog.get_logger().critical("unexpected error; the process ends and is restarted", exc_info=True)

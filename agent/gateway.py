@@ -226,4 +226,4 @@ async def main(lent: Lent, stop: asyncio.Event, log_buffer: LogBuffer) -> None:
 
 
 if __name__ == "__main__":
-    child.run(lambda _: "gateway", main, uvloop.new_event_loop)
+    child.run(lambda _: "gateway", main, uvloop.new_event_loop, keeps_rights=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import signal
 import socket
 import threading
@@ -12,17 +13,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
 from bed.client import receive_all
 from bed.dconnect import PROXY_PORT, Dconnect
 from bed.namespace import BedError
+from bed.processes import processes
 from bed.scene import Scene
 from bed.session import Bed
 from bed.target_server import BLOCK
 from bed.tunnel import Tunnel
 from bed.waiting import wait_for
+from dconnect.agent.labels import AGENT_NAME
 
 GIBIBYTE = 1 << 30
 DEAD = "172.17.255.9"
@@ -346,6 +350,16 @@ def test_connections_are_listed_logged_and_counted(bed: Bed, scene: Scene, agent
     assert status["ready"]
     assert status["links"] == 1
     assert status["packets"]["up"] > 0
+
+
+def test_only_the_gateway_and_who_starts_it_have_a_right_over_the_network(bed: Bed, agent: Dconnect) -> None:
+    capabilities = {
+        name: re.findall(r"^Cap(?:Prm|Eff):\t(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        for name, pid in processes(bed, AGENT_NAME).items()
+    }
+    net_admin, none = ["0000000000001000"] * 2, ["0000000000000000"] * 2
+    assert {name: net_admin if name in ("agent", "agent.gateway") else none for name in capabilities} == capabilities
+    assert len(capabilities) >= 4
 
 
 def test_a_small_mtu_of_the_host_is_kept(bed: Bed, scene: Scene, agent: Dconnect) -> None:

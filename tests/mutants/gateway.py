@@ -54,6 +54,12 @@ MUTANTS = (
     Mutant("tunnel/gateway/errors.py", "code = icmp.EXPIRED", "code = icmp.HOST", KERNEL),
     Mutant("tunnel/gateway/flows.py", "if hops != flow.hops and hops:", "if not flow.hops:", FLOWS),
     Mutant("tunnel/gateway/gateway.py", "None if code == icmp.PORT else own.packed", "own.packed", FLOWS),
+    Mutant(
+        "agent/rights.py",
+        "ctypes.byref((_Word * 2)())",
+        "ctypes.byref((_Word * 2)((-1, -1, 0), (-1, -1, 0)))",
+        "tests/unit/agent/test_rights.py",
+    ),
     Mutant("agent/gateway.py", "network.driver not in ON_THE_LAN", "network.driver", AGENT),
     Mutant("agent/dialer.py", "        _hear_replies(sock)\n", "        pass\n", AGENT),
 )
