@@ -15,6 +15,7 @@ from dconnect.core.limits import (
     LINK_SEND_BYTES,
     LINK_UNSENT_BYTES,
 )
+from dconnect.tunnel.congestion import unpace
 
 PATH = "/api/v1/link"
 PROTOCOL = "dconnect-link/1"
@@ -84,6 +85,7 @@ def _socket(door: Door) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LINK_SEND_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LINK_RECEIVE_BYTES)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        unpace(sock)
         if _NOTSENT_LOWAT is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, LINK_UNSENT_BYTES)
