@@ -16,6 +16,7 @@ from dconnect.core.limits import (
     LINK_UNSENT_BYTES,
     LINK_UNTAKEN_SECONDS,
 )
+from dconnect.tunnel.congestion import unpace
 
 PATH = "/api/v1/link"
 PROTOCOL = "dconnect-link/1"
@@ -86,6 +87,7 @@ def _socket(door: Door) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LINK_SEND_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LINK_RECEIVE_BYTES)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        unpace(sock)
         for name, value in _OPTIONAL.items():
             with contextlib.suppress(AttributeError, OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

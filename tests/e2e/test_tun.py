@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bed.dconnect import Dconnect
+from bed.namespace import Namespace
 from bed.scene import Scene
 from bed.session import Bed
 from bed.tun import Tun, another_user, tunnel_of
@@ -109,6 +110,18 @@ def test_status_tells_device_link_and_traffic(bed: Bed, tun: Tun) -> None:
     assert set(status["subnets"]) == tun.routes()
     text = tun("tun", "status")
     assert re.search(r"^link +to 10\.99\.0\.1:1080 since .*, round trip \d+\.\d\d ms$", text, re.MULTILINE)
+
+
+def test_neither_the_link_nor_a_connection_in_it_has_a_pace_of_its_own(bed: Bed, tun: Tun) -> None:
+    tun.up()
+    agent = Namespace(Path(f"/proc/{bed.inspect('dconnect')['State']['Pid']}/ns/net"), "", bed.environment)
+    with bed.host.connect(bed.address_of("plain"), 80, timeout=5):
+        found = [
+            namespace.run(["ss", "-tinHO", "state", "established", *which], check=True).stdout.splitlines()
+            for namespace, which in ((bed.host, ("dport", "=", ":1080")), (agent, ("sport", "=", ":80")))
+        ]
+    assert [len(lines) for lines in found] == [1, 1]
+    assert all(" reno " in line for lines in found for line in lines), found
 
 
 def test_one_tunnel_at_a_time(tun: Tun) -> None:

@@ -11,6 +11,12 @@ FRAGMENTS = "tests/conformance/tunnel/test_fragments.py"
 DEVICES = "tests/unit/tunnel/test_devices.py"
 
 MUTANTS = (
+    Mutant(
+        "tunnel/congestion.py",
+        "if _CONGESTION is not None:",
+        "if _CONGESTION is None:",
+        "tests/unit/tunnel/test_congestion.py",
+    ),
     Mutant("tunnel/wire/frames.py", "if word >> 16 != _SMALL_PACKET:", "if word >> 24 != PACKET:", FRAMES),
     Mutant(
         "tunnel/wire/frames.py",

@@ -25,6 +25,7 @@ from dconnect.core.limits import (
     LINK_UNSENT_BYTES,
     PACKET_BYTES,
 )
+from dconnect.tunnel.congestion import unpace
 from dconnect.tunnel.outbox import Outbox
 from dconnect.tunnel.wire import frames
 from dconnect.tunnel.wire.messages import Config, Hello
@@ -88,6 +89,7 @@ class Link:
         ):
             with contextlib.suppress(OSError):
                 sock.setsockopt(level, option, value)
+        unpace(sock)
         self._timer = self._loop.call_later(LINK_HELLO_SECONDS, self._tick)
 
     def start(self, early: bytes) -> None:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from dconnect.core.limits import LISTEN_BACKLOG, TUNNEL_LISTENERS, TUNNEL_SOCKET_BYTES
+from dconnect.tunnel.congestion import unpace
 
 _IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
 _TRANSPARENT = {4: (socket.IPPROTO_IP, _IP_TRANSPARENT), 6: (socket.IPPROTO_IPV6, _IPV6_TRANSPARENT)}
@@ -31,6 +32,7 @@ def listen(version: int, port: int, device: str) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, TUNNEL_SOCKET_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TUNNEL_SOCKET_BYTES)
+        unpace(sock)
         sock.bind(("", port))
         sock.listen(LISTEN_BACKLOG)
     except BaseException:
