@@ -29,7 +29,7 @@ from dconnect.agent.log import LogBuffer
 from dconnect.agent.ownnet import own_network
 from dconnect.agent.sessions import Sessions
 from dconnect.agent.steering import steer
-from dconnect.core.address import IPAddress, IPNetwork, Target
+from dconnect.core.address import IPAddress, IPNetwork
 from dconnect.core.config import TUNNEL_SUBNET_V6
 from dconnect.core.errors import DconnectError, DialError
 from dconnect.core.events import Session
@@ -38,11 +38,13 @@ from dconnect.core.inventory import Inventory
 from dconnect.core.limits import DNS_FORWARDS_WAITING, FIRST_INVENTORY_SECONDS, PACKET_BYTES
 from dconnect.core.tasks import Tasks
 from dconnect.dns import Elsewhere
+from dconnect.proxy.fiber import Fibers
 from dconnect.proxy.policy import ON_THE_LAN
 from dconnect.proxy.poller import Poller
 from dconnect.tunnel.device import inherited_device
 from dconnect.tunnel.gateway import Gateway, Plan
 from dconnect.tunnel.gateway.listeners import listen
+from dconnect.tunnel.gateway.ways import Dials
 
 log = structlog.get_logger()
 
@@ -54,17 +56,15 @@ class AgentWays:
         self._known = known
         self._plan = plan
         self._sessions = sessions
-        self._poller = poller
         self._dial = known.dial(poller, lent.api_path)
+        self.dials: Dials = Fibers(poller.loop)
         self._relays = RelayHandover([lent.relay_path(index) for index in range(lent.workers)])
         self._asked = Tasks()
         """Names that are asked elsewhere."""
 
     async def connect(self, address: IPAddress, port: int, session: Session) -> socket.socket:
         self._refuse_neighbours(address)
-        channel = await self._dial(Target(str(address), port), session)
-        self._poller.release(channel)
-        return channel.sock
+        return await self._dial.unwatched(address, port, session)
 
     async def own_dns(self) -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import json
 import os
 import socket
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import orjson
 import structlog
 
 from dconnect.core.limits import HANDOVER_LINKS, HANDOVER_MESSAGE_BYTES
@@ -37,7 +35,7 @@ class Sender:
 
     def send(self, told: dict[str, Any], *descriptors: int) -> None:
         """Pass them; ours stay open. Raises OSError: nobody is there, or too busy."""
-        message = json.dumps(told).encode()
+        message = orjson.dumps(told)
         if self._link is not None:
             try:
                 socket.send_fds(self._link, [message], descriptors)
@@ -122,7 +120,7 @@ class Receiver:
             self._drop(link)
             return
         try:
-            told = json.loads(message)
+            told = orjson.loads(message)
             peer = str(told["peer"])
             if len(descriptors) == self._count:
                 sockets = _sockets(descriptors)
@@ -145,10 +143,14 @@ class Receiver:
 
 def _sockets(descriptors: list[int]) -> list[socket.socket]:
     """Raises: OSError for what is none; the descriptors are still the caller's then."""
-    for descriptor in descriptors:
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            raise OSError(errno.ENOTSOCK, "handed over")
-    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    for sock in sockets:
-        sock.setblocking(False)
+    sockets: list[socket.socket] = []
+    try:
+        for descriptor in descriptors:
+            # Type and protocol are given, which spares two system calls; asking for the family tells whether it is one.
+            sockets.append(socket.socket(-1, socket.SOCK_STREAM, 0, descriptor))
+            sockets[-1].setblocking(False)
+    except OSError:
+        for sock in sockets:
+            sock.detach()
+        raise
     return sockets

@@ -15,7 +15,7 @@ from dconnect.core.failure import Failure, from_errno
 from dconnect.core.limits import ATTEMPT_DELAY_SECONDS, CONNECT_SECONDS, MAX_ATTEMPTS
 from dconnect.proxy.fiber import Cut
 from dconnect.proxy.judge import Judge
-from dconnect.proxy.poller import Channel, Poller, connect
+from dconnect.proxy.poller import Channel, Poller, connect, connect_unwatched
 from dconnect.proxy.race import Race, interleaved
 
 _SENTENCES = {
@@ -142,6 +142,23 @@ class Dial:
             raise _failed(target, error) from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # what we send next carries the ACK
         return channel
+
+    async def unwatched(self, address: IPAddress, port: int, session: Session) -> socket.socket:
+        """The same to a canonical address, for another process: a connected socket that the poller does not know.
+
+        Raises: DialError with the true reason.
+        """
+        begun = time.monotonic()
+        session.address = str(address)
+        target = Target(session.address, port)
+        sock = await self._socket(target, address)
+        try:
+            await connect_unwatched(self._poller, sock, target, CONNECT_SECONDS)
+        except OSError as error:
+            raise _failed(target, error) from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        session.connect = time.monotonic() - begun
+        return sock
 
     async def own(self, session: Session) -> Channel:
         """Connect to the agent's own API.

@@ -315,7 +315,7 @@ class FrontDoor:
         except OSError:
             stream.channel.reset()
             raise
-        stream.channel.dry = channel.dry = False
+        stream.channel.dry = False  # the first bytes came along; the other side's have their edge to come
         self._clients += 1
         self._observer.opened()
         self.relay(stream, channel, session)

@@ -293,25 +293,47 @@ async def connect(
 
     Raises: OSError with the errno of ``connect(2)``, TimeoutError, Cut; the socket is then closed.
     """
+    under_way = _begin(sock, address)
+    channel = Channel(poller, sock)
+    if under_way:
+        await _connected(channel, address, seconds)
+    return channel
+
+
+async def connect_unwatched(
+    poller: Poller, sock: socket.socket, address: tuple[str, int], seconds: float | None = None
+) -> None:
+    """The same for a socket that another process goes on with: it is watched only while it must be waited for."""
+    if _begin(sock, address):
+        channel = Channel(poller, sock)
+        await _connected(channel, address, seconds)
+        poller.release(channel)
+
+
+def _begin(sock: socket.socket, address: tuple[str, int] | str) -> bool:
+    """Connect as far as that goes at once; whether it is still under way. Raises: OSError; the socket is closed."""
     code = sock.connect_ex(address)
     if code == errno.EINPROGRESS:
         code = sock.connect_ex(address)  # a container answers within the first call; the second one tells
     if code not in (0, errno.EALREADY):
         sock.close()
         raise OSError(code, "connect")
-    channel = Channel(poller, sock)
-    if code == errno.EALREADY:
-        channel.deadline(seconds)
-        try:
-            with UnlessCut():
-                while code == errno.EALREADY:  # also after a false hint (see above)
-                    await channel.writable()
-                    code = sock.connect_ex(address)
-        except BaseException:
-            channel.close()
-            raise
-        channel.deadline(None)
-        if code:
-            channel.close()
-            raise OSError(code, "connect")
-    return channel
+    return code == errno.EALREADY
+
+
+async def _connected(channel: Channel, address: tuple[str, int] | str, seconds: float | None) -> None:
+    """Wait until it is. Raises: as ``connect``."""
+    code = errno.EALREADY
+    channel.deadline(seconds)
+    try:
+        with UnlessCut():
+            while code == errno.EALREADY:  # also after a false hint (see above)
+                await channel.writable()
+                code = channel.sock.connect_ex(address)
+    except BaseException:
+        channel.close()
+        raise
+    channel.deadline(None)
+    if code:
+        channel.close()
+        raise OSError(code, "connect")

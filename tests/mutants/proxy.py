@@ -187,7 +187,7 @@ MUTANTS = (
     Mutant("proxy/fiber.py", "self._told and self._fiber is not None and", "self._fiber is not None and", LEAVING),
     Mutant("proxy/fiber.py", "            self._client.on_hangup = None\n", "            pass\n", LEAVING),
     Mutant("proxy/race.py", "            with UnlessCut():\n", "            if True:\n", LEAVING),
-    Mutant("proxy/poller.py", "            with UnlessCut():\n", "            if True:\n", LEAVING),
+    Mutant("proxy/poller.py", "        with UnlessCut():\n", "        if True:\n", LEAVING),
     # UDP: an answer is from whom it says, a source has one association, and only what may be reached is.
     Mutant(
         "proxy/flow.py",
@@ -251,6 +251,7 @@ MUTANTS = (
         "",
         "tests/unit/agent/test_handover.py",
     ),
+    Mutant("proxy/poller.py", "        poller.release(channel)\n", "        pass\n", "tests/unit/proxy/test_dial.py"),
     # SOCKS4 has one code for all failures, none of it before the connect; 4a's name counts, and nothing is endless.
     Mutant(
         "proxy/socks.py",

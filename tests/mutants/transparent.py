@@ -37,6 +37,7 @@ MUTANTS = (
         OUTBOX,
     ),
     Mutant("tunnel/pump.py", "        if link is None or link.config is None:\n", "        if False:\n", PUMP),
+    Mutant("tunnel/pump.py", "            due = 0.0\n", "", PUMP),
     Mutant(
         "tunnel/pump.py",
         """            self._next_dial = now + backoff(self._attempt, most=LINK_RETRY_SECONDS)

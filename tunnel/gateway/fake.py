@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from dconnect.core.address import IPAddress
 from dconnect.core.errors import DialError
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
+from dconnect.core.tasks import Tasks
+from dconnect.tunnel.gateway.ways import Dials
+
+
+class _Tasks:
+    """``Dials``, each in a task."""
+
+    def __init__(self) -> None:
+        self._tasks = Tasks()
+
+    def start(self, dial: Coroutine[Any, Any, None], /) -> None:
+        _ = self._tasks.start(dial, "tunnel dial")
+
+    async def cancel(self) -> None:
+        await self._tasks.cancel()
 
 
 class FakeWays:
     """Every destination is this process's own loopback, or refused as the test says."""
 
     def __init__(self) -> None:
+        self.dials: Dials = _Tasks()
         self.refusals: dict[int, Failure] = {}
         """Destination port (0 for pings) → why nothing goes there."""
         self.gate = asyncio.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 from typing import Protocol
 
@@ -33,6 +34,7 @@ class Router(Protocol):
         """Tell the host that a packet did not arrive, where that may be told; ``code`` is ``icmp.unreachable``'s."""
 
 
-def address_of(packed: bytes | memoryview) -> IPAddress:
+@functools.lru_cache(maxsize=1024)  # hosts dial the same few; making one costs as much as a system call
+def address_of(packed: bytes) -> IPAddress:
     """An address out of a packet; canonical, so that policy judges what is dialed."""
-    return canonical(ipaddress.ip_address(bytes(packed)))
+    return canonical(ipaddress.ip_address(packed))

@@ -12,17 +12,16 @@ is let through again, for the first may have been lost. All other segments are t
 
 from __future__ import annotations
 
+import functools
 import socket
 import struct
 from collections.abc import Callable
-from ipaddress import ip_address
 
 from dconnect.core.address import Target
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
 from dconnect.core.limits import TUNNEL_ACCEPT_SECONDS, TUNNEL_ACCEPTS_PER_TURN, TUNNEL_DIALS
-from dconnect.core.tasks import Tasks
 from dconnect.tunnel.gateway.link import Link
 from dconnect.tunnel.gateway.listeners import Listeners
 from dconnect.tunnel.gateway.router import Router, address_of
@@ -59,7 +58,6 @@ class Connections:
         self._router = router
         self._loop = router.loop
         self._held: dict[bytes, _Held] = {}
-        self._dials = Tasks()
         self._listeners = Listeners(listen, self._watch, self._unwatch)
         self._sweeper = self._loop.call_later(1.0, self._sweep)
 
@@ -77,12 +75,11 @@ class Connections:
             router.counters.drop("full")
             return
         address = key[len(key) // 2 - 2 : -4]
-        host, source = str(address_of(address)), str(ip_address(key[: len(key) // 2 - 2]))
-        peer = Target(source, int.from_bytes(key[-4:-2]))
-        target = Target(host, int.from_bytes(key[-2:]))
+        peer = Target(_text(key[: len(key) // 2 - 2]), int.from_bytes(key[-4:-2]))
+        target = Target(_text(address), int.from_bytes(key[-2:]))
         session = Session(str(peer), "tunnel", target=str(target), started=self._loop.time())
         self._held[key] = held = _Held(link, key, bytes(packet), session)
-        _ = self._dials.start(self._dial(held, address), "tunnel dial")
+        router.ways.dials.start(self._dial(held, address))
 
     def forget(self, link: Link) -> None:
         """A link is lost: what it waits for is given up."""
@@ -92,7 +89,7 @@ class Connections:
     async def close(self) -> None:
         """Give up everything."""
         self._sweeper.cancel()
-        await self._dials.cancel()
+        await self._router.ways.dials.cancel()
         for held in tuple(self._held.values()):
             self._give_up(held, "The agent stopped.")
         self._listeners.close()
@@ -156,9 +153,8 @@ class Connections:
                 client, peer = listener.accept()
             except OSError:  # mostly BlockingIOError
                 return
-            client.setblocking(False)
             try:
-                key = _key(client, peer)
+                key = _key(peer, client.getsockname())
             except OSError:  # cut already
                 client.close()
                 continue
@@ -193,10 +189,14 @@ class Connections:
         self._router.ways.ended(held.session)
 
 
-def _key(client: socket.socket, peer: tuple[str, int]) -> bytes:
-    """The key under which a connection's SYN came. Raises: OSError."""
-    local = client.getsockname()
-    family = client.family
+@functools.lru_cache(maxsize=1024)
+def _text(packed: bytes) -> str:
+    return str(address_of(packed))
+
+
+def _key(peer: tuple[str, int], local: tuple[str, int]) -> bytes:
+    """The key under which a connection's SYN came."""
+    family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
     return b"".join(
         (
             socket.inet_pton(family, peer[0].partition("%")[0]),

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from dconnect.core.address import IPAddress
 from dconnect.core.events import Session
 
 
+class Dials(Protocol):
+    """Runs dials, and owns them."""
+
+    def start(self, dial: Coroutine[Any, Any, None], /) -> None:
+        """Run it, perhaps at once up to its first wait; never called from within a task."""
+
+    async def cancel(self) -> None:
+        """End all, and wait until they have ended."""
+
+
 class Ways(Protocol):
     """The way out, and who is told."""
+
+    dials: Dials
 
     async def connect(self, address: IPAddress, port: int, session: Session) -> socket.socket:
         """A connected, non-blocking TCP socket to where a rule lets one go; ``session`` learns how it went.
@@ -38,7 +50,10 @@ class Ways(Protocol):
         """
 
     def relay(self, client: socket.socket, upstream: socket.socket, session: Session) -> bool:
-        """Have somebody relay between two connections, and own them; False when nobody can."""
+        """Have somebody relay between two connections, and own them; False when nobody can.
+
+        ``client`` may block still.
+        """
 
     def answer(self, query: bytes, respond: Callable[[bytes], None]) -> None:
         """Answer a DNS query over UDP, soon or now, or never where that is the answer."""

@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from dconnect.core.events import Session
 from dconnect.core.limits import COPY_BYTES, PIPE_BYTES
 from dconnect.proxy.relay.pipes import Buffer, Pipe, PipePool
 from kit.descriptors import no_descriptors
@@ -42,6 +43,29 @@ def loop(request: pytest.FixtureRequest) -> str:
 def tunnel(request: pytest.FixtureRequest, door: DoorThread) -> tuple[socket.socket, socket.socket]:
     ends: tuple[socket.socket, socket.socket] = request.param(door)
     return ends
+
+
+@pytest.mark.parametrize("speaks_first", ["client", "upstream"])
+def test_what_came_before_the_relay_has_the_sockets_is_carried_with_its_fin(
+    door: DoorThread, speaks_first: str
+) -> None:
+    """A pair from another process: nobody is told again of what came before."""
+    near, client = socket.socketpair()
+    far, upstream = socket.socketpair()
+    first, last = (client, upstream) if speaks_first == "client" else (upstream, client)
+    first.sendall(b"banner")
+    first.shutdown(socket.SHUT_WR)
+
+    async def take() -> None:
+        for sock in (near, far):
+            sock.setblocking(False)
+        door.door.take_relay(near, far, Session("peer", "tunnel"))
+
+    door.call(take)
+    assert rest(door.adopt(last)) == b"banner"
+    last.sendall(b"answer")
+    last.close()
+    assert rest(door.adopt(first)) == b"answer"
 
 
 def test_fin_of_the_client_is_carried_and_the_answer_still_arrives(tunnel: tuple[socket.socket, socket.socket]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dconnect.agent.handover import Handover, reception
+from dconnect.agent.passing import Receiver, Sender
 from dconnect.core.errors import DialError
 from dconnect.core.events import Session, UdpSession
 from dconnect.core.failure import Failure
@@ -147,6 +148,38 @@ def test_nonsense_ends_the_link_and_leaves_no_descriptor(tmp_path: Path, message
             assert os.read(read, 1) == b""  # nobody holds the other end
             os.close(read)
         assert adopted.empty()
+        receiver.close()
+
+    run(scenario)
+
+
+def test_what_blocks_is_taken_as_what_does_not_and_what_is_no_socket_ends_the_link(tmp_path: Path) -> None:
+    async def scenario(_poller: Poller) -> None:
+        path = str(tmp_path / "h.sock")
+        came: asyncio.Queue[list[socket.socket]] = asyncio.Queue()
+        receiver = Receiver(path, 2, lambda _, sockets: came.put_nowait(sockets))
+        receiver.start()
+        sender = Sender(path)
+        loop = asyncio.get_running_loop()
+        near, far = socket.socketpair()
+        far.setblocking(False)
+        sender.send({"peer": "x"}, near.fileno(), near.fileno())
+        taken = await asyncio.wait_for(came.get(), DEADLINE)
+        assert [(sock.family, sock.type, sock.getblocking()) for sock in taken] == [
+            (socket.AF_UNIX, socket.SOCK_STREAM, False)
+        ] * 2
+        for sock in taken:
+            sock.close()
+        read, write = os.pipe()
+        sender.send({"peer": "x"}, near.fileno(), write)
+        near.close()
+        os.close(write)
+        assert await asyncio.wait_for(loop.sock_recv(far, 1), DEADLINE) == b""  # nobody holds the other end
+        assert os.read(read, 1) == b""
+        os.close(read)
+        far.close()
+        assert came.empty()
+        sender.close()
         receiver.close()
 
     run(scenario)

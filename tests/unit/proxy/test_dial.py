@@ -5,6 +5,7 @@ import errno
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +14,12 @@ from dconnect.core.errors import DialError
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
 from dconnect.core.rules import Rules
+from dconnect.core.tasks import Tasks
 from dconnect.proxy.dial import Dial, OwnService
 from dconnect.proxy.fake import FakeResolve, FakeSockets
 from dconnect.proxy.judge import Judge
 from dconnect.proxy.policy import Policy
-from dconnect.proxy.poller import Poller
+from dconnect.proxy.poller import Poller, connect_unwatched
 from dconnect.proxy.upstreams import Upstreams
 from kit.door import inventory
 
@@ -63,6 +65,60 @@ def test_a_destination_is_reached_by_its_first_good_address(host: str) -> None:
         assert channel.sock.getpeername() == ("127.0.0.1", port)
         channel.close()
         assert session.address == "127.0.0.1"
+
+    _with_dial(scene)
+
+
+def test_a_connection_for_another_process_is_not_watched_here() -> None:
+    """The kernel would go on telling of it, since it is closed here only."""
+
+    async def scene(dial: Dial, port: int) -> None:
+        session = Session("peer")
+        sock = await dial.unwatched(ip_address("127.0.0.1"), port, session)
+        with sock:
+            assert sock.getpeername() == ("127.0.0.1", port)
+            assert session.address == "127.0.0.1"
+            assert session.connect > 0
+            assert f"tfd: {sock.fileno():>8}" not in _watched()
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == 0
+
+    _with_dial(scene)
+
+
+def test_nor_is_one_that_had_to_be_waited_for() -> None:
+    async def main() -> None:
+        poller = Poller()
+        with socket.socket() as listener, socket.socket() as first:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            first.connect(listener.getsockname())  # the backlog is full: the next SYN is answered when it comes again
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            waits = Tasks().start(connect_unwatched(poller, sock, listener.getsockname(), 10), "connect")
+            await asyncio.sleep(0)
+            assert f"tfd: {sock.fileno():>8}" in _watched()
+            listener.accept()[0].close()
+            await waits
+            assert f"tfd: {sock.fileno():>8}" not in _watched()
+            assert sock.getpeername() == listener.getsockname()
+            sock.close()
+        poller.close()
+
+    asyncio.run(main())
+
+
+def _watched() -> str:
+    """What the epolls of this process watch (proc(5), /proc/PID/fdinfo)."""
+    return "".join(each.read_text() for each in Path("/proc/self/fdinfo").iterdir() if each.exists())
+
+
+@pytest.mark.parametrize(("address", "failure"), [("127.0.0.1", Failure.REFUSED), ("192.0.2.1", Failure.POLICY)])
+def test_such_a_dial_fails_as_every_other(address: str, failure: Failure) -> None:
+    async def scene(dial: Dial, _port: int) -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            with pytest.raises(DialError) as error:
+                await dial.unwatched(ip_address(address), closed.getsockname()[1], Session("peer"))
+        assert error.value.failure is failure
 
     _with_dial(scene)
 

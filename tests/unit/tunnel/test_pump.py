@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -320,6 +322,21 @@ def test_after_a_sleep_the_link_must_answer_soon(scene: Scene) -> None:
     scene.heard(frames.PING)
     with pytest.raises(Exception, match="nothing was heard"):
         link.tick(now + 1.5)
+
+
+def test_a_turn_that_the_machine_slept_through_asks_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever woke it, and long before anything is due."""
+    agent = scene.link()
+    clock = itertools.chain([0.0], itertools.repeat(100.0))
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    read, write = os.pipe()
+    scene.pump.watch(read, lambda: None)
+    os.write(write, b"!")
+    scene.pump.turn(time.monotonic() + PATIENCE)
+    assert agent.recv(100)[:1] == bytes((frames.PING,))
+    scene.pump.unwatch(read)
+    os.close(read)
+    os.close(write)
 
 
 def test_a_device_that_is_gone_ends_it(scene: Scene) -> None:
