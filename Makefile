@@ -26,7 +26,7 @@ help: ## this text
 demo: install ## reach real containers by proxy, by name and by address, then clean up
 	$(BIN)/python tests/bed/demo.py
 
-test: check unit e2e ## everything, in about twenty minutes
+test: check unit e2e ## everything, in about twenty-five minutes
 
 check: install ## format, lint, types, imports
 	$(BIN)/ruff format --check .
