@@ -36,10 +36,10 @@ def scene(bed: Bed) -> Scene:
 
 
 @pytest.fixture(scope="module")
-def agent(bed: Bed, scene: Scene) -> Iterator[Dconnect]:
-    """The agent, up before a module's tests and down after them."""
+def agent(request: pytest.FixtureRequest, bed: Bed, scene: Scene) -> Iterator[Dconnect]:
+    """The agent, up with the module's ``UP`` options before its tests and down after them."""
     dconnect = Dconnect(bed)
-    dconnect.up()
+    dconnect.up(*getattr(request.module, "UP", ()))
     try:
         yield dconnect
     finally:

@@ -28,20 +28,12 @@ from bed.tunnel import Tunnel
 from bed.waiting import wait_for
 from dconnect.agent.labels import AGENT_NAME
 
+UP = ("--tun",)
+
 GIBIBYTE = 1 << 30
 DEAD = "172.17.255.9"
 """On the default bridge's subnet, and nobody's."""
 OWN, OWN6 = "10.213.0.1", "fd3b:9c7e:51d2::1"
-
-
-@pytest.fixture(scope="module")
-def agent(bed: Bed, scene: Scene) -> Iterator[Dconnect]:
-    dconnect = Dconnect(bed)
-    dconnect.up("--tun")
-    try:
-        yield dconnect
-    finally:
-        dconnect.down()
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from bed.session import Bed
 from bed.tun import Tun, another_user, tunnel_of
 from bed.waiting import wait_for
 
+UP = ("--tun",)
+
 FOLLOW_SECONDS = 2.0
 """For a route to follow a network: the agent's event, 200 ms of ours, and a busy machine."""
 HEAL_SECONDS = 2.0
@@ -26,17 +28,6 @@ HEAL_SECONDS = 2.0
 _OPEN_TUN = 'mknod -m 666 "$1" c 10 200 && mount --bind "$1" /dev/net/tun && shift && exec "$@"'
 """Everybody may open /dev/net/tun on a machine with udev; in a mount namespace so it is here, for one command."""
 _AS_NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-
-
-@pytest.fixture(scope="module")
-def agent(bed: Bed, scene: Scene) -> Iterator[Dconnect]:
-    """The agent with a tunnel."""
-    dconnect = Dconnect(bed)
-    dconnect.up("--tun")
-    try:
-        yield dconnect
-    finally:
-        dconnect.down()
 
 
 @pytest.fixture

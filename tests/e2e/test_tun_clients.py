@@ -26,9 +26,10 @@ from bed.resolvers import Resolving
 from bed.scene import Scene
 from bed.session import Bed
 from bed.target_server import BLOCK
-from bed.tun import Tun
-from bed.waiting import wait_for
+from bed.tun import Tun, tunnel_of
 from dconnect.agent.labels import TUN_NAME
+
+UP = ("--tun",)
 
 PROGRAMS = Path(__file__).parent / "programs"
 BEYOND, THERE = "198.51.100.0/24", "198.51.100.9"
@@ -40,16 +41,6 @@ UDP_LOSS_PERCENT = 1.0
 SLOTS = 500
 
 pytestmark = [needs("redis-tools", "redis-cli"), needs("iperf3", "iperf3")]
-
-
-@pytest.fixture(scope="module")
-def agent(bed: Bed, scene: Scene) -> Iterator[Dconnect]:
-    dconnect = Dconnect(bed)
-    dconnect.up("--tun")
-    try:
-        yield dconnect
-    finally:
-        dconnect.down()
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +63,9 @@ def store(bed: Bed, scene: Scene, image: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def tun(bed: Bed, agent: Dconnect, store: str) -> Iterator[Tun]:
     """The tunnel, up; and that the host is afterwards as it was."""
-    made = Tun(bed)
-    wait_for("the host's own addresses are settled", lambda: "tentative" not in "".join(made.network()), 10)
-    before = made.network()
-    made.up(f"--include={BEYOND}")
-    try:
+    with tunnel_of(bed) as made:
+        made.up(f"--include={BEYOND}")
         yield made
-    finally:
-        made.run("cleanup")
-    assert made.network() == before
 
 
 @pytest.fixture(scope="module", params=["the engine's own rules", "engine 28's rules"])

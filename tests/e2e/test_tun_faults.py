@@ -24,21 +24,12 @@ from soak import faults
 from soak.faults import HEAL_SECONDS, echoes, reached, stopped
 from soak.parts import Outcome
 
+UP = ("--tun",)
+
 FIRST = "10.213.0.2"
 """What a host gets that does not say who it is."""
 START_SECONDS = 1.5
 """What a process of the agent's takes to start on a busy machine; only then healing is possible."""
-
-
-@pytest.fixture(scope="module")
-def agent(bed: Bed, scene: Scene) -> Iterator[Dconnect]:
-    """The agent with a tunnel."""
-    dconnect = Dconnect(bed)
-    dconnect.up("--tun")
-    try:
-        yield dconnect
-    finally:
-        dconnect.down()
 
 
 @pytest.fixture

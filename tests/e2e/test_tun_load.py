@@ -12,16 +12,7 @@ from bed.session import Bed
 from bench.programs import Site
 from soak import storm, tunnel
 
-
-@pytest.fixture(scope="module")
-def agent(bed: Bed, scene: Scene) -> Iterator[Dconnect]:
-    """The agent with a tunnel."""
-    dconnect = Dconnect(bed)
-    dconnect.up("--tun")
-    try:
-        yield dconnect
-    finally:
-        dconnect.down()
+UP = ("--tun",)
 
 
 @pytest.fixture(scope="module")

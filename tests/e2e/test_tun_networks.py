@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-import pytest
-
 from bed.dconnect import Dconnect
 from bed.scene import Scene
 from bed.session import Bed
@@ -20,23 +18,14 @@ from bed.traffic import traffic
 from bed.tun import tunnel_of
 from bed.waiting import wait_for
 
+UP = ("--tun",)
+
 COUNT = 20
 SOON_MS = 200.0
 """From the engine's event to the route, and from the other event to its end; twice that ..."""
 BUSY = 2
 """... for so many of all, for the machine is shared and does something else."""
 _ROUTE = re.compile(r"^\[(\S+)\] (Deleted )?(172\.30\.\d+\.0/24) dev dconnect0 ", re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def agent(bed: Bed, scene: Scene) -> Iterator[Dconnect]:
-    """The agent with a tunnel."""
-    dconnect = Dconnect(bed)
-    dconnect.up("--tun")
-    try:
-        yield dconnect
-    finally:
-        dconnect.down()
 
 
 class Watch:
