@@ -288,6 +288,9 @@ With Linux's own 500, two thirds of 500 such connections stayed open in the agen
 TUNNEL_DIALS = 2048
 """Connections whose SYN is held, or let through and not accepted yet; one beyond it is dropped, and comes again."""
 
+TUNNEL_KNOWN_ADDRESSES = 1024
+"""Addresses whose text and object are kept: hosts dial the same few; making one costs as much as a system call."""
+
 TUNNEL_ACCEPT_SECONDS = 10.0
 """From the SYN that is let through to the accepted connection: the host's kernel answers at once."""
 

@@ -8,6 +8,7 @@ import ipaddress
 from typing import Protocol
 
 from dconnect.core.address import IPAddress, canonical
+from dconnect.core.limits import TUNNEL_KNOWN_ADDRESSES
 from dconnect.tunnel.gateway.counters import Counters
 from dconnect.tunnel.gateway.link import Link
 from dconnect.tunnel.gateway.ways import Ways
@@ -34,7 +35,7 @@ class Router(Protocol):
         """Tell the host that a packet did not arrive, where that may be told; ``code`` is ``icmp.unreachable``'s."""
 
 
-@functools.lru_cache(maxsize=1024)  # hosts dial the same few; making one costs as much as a system call
+@functools.lru_cache(TUNNEL_KNOWN_ADDRESSES)
 def address_of(packed: bytes) -> IPAddress:
     """An address out of a packet; canonical, so that policy judges what is dialed."""
     return canonical(ipaddress.ip_address(packed))

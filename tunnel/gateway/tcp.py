@@ -21,7 +21,12 @@ from dconnect.core.address import Target
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
-from dconnect.core.limits import TUNNEL_ACCEPT_SECONDS, TUNNEL_ACCEPTS_PER_TURN, TUNNEL_DIALS
+from dconnect.core.limits import (
+    TUNNEL_ACCEPT_SECONDS,
+    TUNNEL_ACCEPTS_PER_TURN,
+    TUNNEL_DIALS,
+    TUNNEL_KNOWN_ADDRESSES,
+)
 from dconnect.tunnel.gateway.link import Link
 from dconnect.tunnel.gateway.listeners import Listeners
 from dconnect.tunnel.gateway.router import Router, address_of
@@ -189,7 +194,7 @@ class Connections:
         self._router.ways.ended(held.session)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(TUNNEL_KNOWN_ADDRESSES)
 def _text(packed: bytes) -> str:
     return str(address_of(packed))
 
