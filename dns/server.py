@@ -120,7 +120,7 @@ class DnsServer:
 
     def _watch(self, sock: socket.socket, datagrams: Datagrams) -> None:
         if sock.fileno() >= 0:
-            asyncio.get_running_loop().add_reader(sock.fileno(), partial(self._datagrams, sock, datagrams))
+            asyncio.get_running_loop().add_reader(sock.fileno(), self._datagrams, sock, datagrams)
 
     def _step_back(self, sock: socket.socket, datagrams: Datagrams) -> None:
         """A sibling was faster: leave the next ones to it too, for a moment.

@@ -66,12 +66,10 @@ def circumstances(scale: float) -> dict[str, Any]:
 
 def write(output: Path, name: str, found: dict[str, Any]) -> None:
     """Put one part's results in the place of its last ones; those of the others stay."""
-    written = json.loads(output.read_text()) if output.exists() else {}
-    known = {part: written[part] for part in PARTS if part in written} | {name: found}
+    written = (json.loads(output.read_text()) if output.exists() else {}) | {name: found}
+    in_order = {part: written[part] for part in PARTS if part in written}
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(
-        json.dumps({part: known[part] for part in PARTS if part in known}, indent=1, ensure_ascii=False) + "\n"
-    )
+    output.write_text(json.dumps(in_order, indent=1, ensure_ascii=False) + "\n")
 
 
 def part_list(text: str) -> list[str]:
