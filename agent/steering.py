@@ -17,7 +17,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from dconnect.core.errors import DconnectError
-from dconnect.core.limits import PACKET_BYTES, TUNNEL_DEVICE_PACKETS
+from dconnect.core.limits import DEVICE_PACKETS, PACKET_BYTES
 
 _TABLE = 213
 _PRIORITY = 213
@@ -34,7 +34,7 @@ def steer(device: str, subnet4: IPv4Network, subnet6: IPv6Network) -> None:
         with IPRoute() as kernel:
             (index,) = kernel.link_lookup(ifname=device)
             (loopback,) = kernel.link_lookup(ifname="lo")
-            kernel.link("set", index=index, mtu=PACKET_BYTES, txqlen=TUNNEL_DEVICE_PACKETS, state="up")
+            kernel.link("set", index=index, mtu=PACKET_BYTES, txqlen=DEVICE_PACKETS, state="up")
             for family, everything, subnet in (
                 (socket.AF_INET, "0.0.0.0/0", subnet4),
                 (socket.AF_INET6, "::/0", subnet6),

@@ -34,6 +34,7 @@ from dconnect.core.config import AgentConfig
 from dconnect.core.inventory import Inventory
 from dconnect.core.limits import (
     CONNECTIONS_TOLD,
+    DNS_PATIENCE_SECONDS,
     FDS_PER_CLIENT,
     FIRST_INVENTORY_SECONDS,
     MAX_CLIENTS_PER_WORKER,
@@ -87,6 +88,8 @@ class Worker:
             admits=known.admits,
             resolver=known.resolver,
             forward=known.forwarder.answer,
+            # One worker has the datagrams of names, the first those of SOCKS.
+            patience=0 if lent.index == lent.workers - 1 else DNS_PATIENCE_SECONDS,
         )
 
     def _receive(self) -> Iterator[Receiver]:

@@ -162,9 +162,9 @@ DNS_QUERIES_PER_TURN = 32
 """Queries one socket or connection may have answered before others run: about 2 ms, when names have few addresses.
 A worker has memory for so many datagrams: about 170 KiB."""
 
-DNS_STEP_BACK_SECONDS = 0.002
-"""For so long a worker whose sibling read a datagram first leaves further ones to it: shorter than any client's
-patience, long against the 20 µs that being woken for nothing costs."""
+DNS_PATIENCE_SECONDS = 0.002
+"""A datagram that has waited longer is any worker's; before, it is one worker's alone. Shorter than any client's
+patience, longer than one needs for as many queries as a busy client keeps under way (100 of 11 µs)."""
 
 DNS_CACHE_ANSWERS = 16_384
 """Encoded answers kept for names that exist: 4,000 names asked in four ways, about 6 MiB."""
@@ -278,12 +278,10 @@ TUNNEL_SOCKET_BYTES = 256 * 1024
 not fill the device, where others must wait behind them. With 1 MiB a new connection beside four downloads took twice as
 long, and one stream was up to a fifth faster; 128 KiB halves that wait again, and costs a fifth of the rate."""
 
-TUNNEL_DEVICE_PACKETS = 1000
-"""The device's queue: packets that the kernel has for us while we do something else. Beyond it they are lost."""
-
-HOST_DEVICE_PACKETS = 8192
-"""Likewise the host's: a program with thousands of connections may end them at once, and a reset is sent only once.
-With Linux's own 500, two thirds of 500 such connections stayed open in the agent."""
+DEVICE_PACKETS = 8192
+"""A device's queue, on the host and in the agent: packets that the kernel has for us while we do something else; beyond
+it they are lost. Thousands of connections may be ended, or probed, at once, and a reset is sent only once: with Linux's
+own 500, two thirds of 500 connections that ended together stayed open in the agent."""
 
 TUNNEL_DIALS = 2048
 """Connections whose SYN is held, or let through and not accepted yet; one beyond it is dropped, and comes again."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 import socket
+import struct
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
@@ -18,6 +20,11 @@ from dconnect.core.limits import DNS_QUERIES_PER_TURN, DNS_QUERY_BYTES, DNS_UDP_
 
 Peer: TypeAlias = bytes
 """A socket address as the kernel has it (sockaddr_in or sockaddr_in6, ip(7), ipv6(7))."""
+
+_TIMESTAMPS = 35
+"""SO_TIMESTAMPNS (socket(7)): a struct timespec with each datagram, of when it arrived; Python has no name for it."""
+
+_TIMESPEC = struct.Struct("@ll")
 
 _V4_BYTES, _V6_BYTES = 16, 28
 _V4_HOST, _V6_HOST = slice(4, 8), slice(8, 24)
@@ -78,7 +85,15 @@ class _Side:
 class Datagrams:
     """One UDP socket, which it does not own; its turns hold at most ``DNS_QUERIES_PER_TURN`` datagrams."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, timed: bool = False) -> None:
+        """Take a bound socket.
+
+        Args:
+            sock: it may be shared with other processes.
+            timed: whether ``waited`` will be asked.
+        """
+        if timed:
+            sock.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
         six = sock.family == socket.AF_INET6
         self._sock = sock
         self._peer_bytes = _V6_BYTES if six else _V4_BYTES
@@ -89,6 +104,20 @@ class Datagrams:
         self._receive, self._send = libc.recvmmsg, libc.sendmmsg
         self._receive.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p]
         self._send.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
+
+    def waited(self) -> float:
+        """For how many seconds the next datagram has been waiting; 0 when there is none, or no time was asked for."""
+        room, flags = socket.CMSG_SPACE(_TIMESPEC.size), socket.MSG_PEEK | socket.MSG_DONTWAIT
+        try:
+            _, told, _, _ = self._sock.recvmsg(0, room, flags)
+        except OSError:  # none, or an error that reading will find
+            return 0
+        for level, kind, data in told:
+            if (level, kind) == (socket.SOL_SOCKET, _TIMESTAMPS):
+                seconds, nanoseconds = _TIMESPEC.unpack(data)
+                waited: float = time.time() - seconds - nanoseconds / 1e9
+                return waited
+        return 0
 
     def receive(self) -> list[tuple[bytes, Peer]]:
         """What has arrived: payloads, cut at ``DNS_QUERY_BYTES``, and who sent them; nothing when nothing has."""

@@ -1,6 +1,7 @@
 """DNS on sockets: UDP, and TCP with pipelining (RFC 7766).
 
-The sockets are shared with the other workers: whoever reads a datagram or accepts a connection first has it.
+The sockets are shared with the other workers: whoever accepts a connection first has it. Datagrams are one worker's, as
+long as it is quick; the others help when it is not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import (
     DNS_FORWARDS_WAITING,
     DNS_QUERIES_PER_TURN,
-    DNS_STEP_BACK_SECONDS,
     DNS_TCP_CLIENTS,
     DNS_TCP_IDLE_SECONDS,
     LISTEN_BACKLOG,
@@ -45,6 +45,7 @@ class DnsServer:
         admits: Callable[[str], bool],
         resolver: Resolver,
         forward: Forward | None = None,
+        patience: float = 0,
         max_clients: int = DNS_TCP_CLIENTS,
         idle_seconds: float = DNS_TCP_IDLE_SECONDS,
     ) -> None:
@@ -56,6 +57,7 @@ class DnsServer:
             admits: whether a peer's address text may ask; the others get silence, or a closed connection.
             resolver: makes the answers.
             forward: asks elsewhere, if the resolver forwards.
+            patience: for how many seconds a datagram is left to a sibling.
             max_clients: TCP connections at once.
             idle_seconds: between whole queries on one TCP connection.
         """
@@ -64,6 +66,7 @@ class DnsServer:
         self._forward = forward
         self._waiting = Tasks()
         """Queries that are answered elsewhere."""
+        self._patience = patience
         self.max_clients = max_clients
         self.idle_seconds = idle_seconds
         self.clients: dict[_Client, None] = {}
@@ -77,7 +80,7 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         for sock in self._udp:
             sock.setblocking(False)
-            self._watch(sock, Datagrams(sock))
+            self._watch(sock, Datagrams(sock, timed=bool(self._patience)))
         for sock in self._tcp:
             sock.setblocking(False)
             server = await loop.create_server(lambda: _Client(self), sock=sock, backlog=LISTEN_BACKLOG)
@@ -101,10 +104,10 @@ class DnsServer:
 
     def _datagrams(self, sock: socket.socket, datagrams: Datagrams) -> None:
         """Answer what has arrived, up to a bound; the loop calls again while there is more."""
-        arrived = datagrams.receive()
-        if not arrived:
+        if self._patience and datagrams.waited() < self._patience:
             self._step_back(sock, datagrams)
             return
+        arrived = datagrams.receive()
         respond = self.resolver.respond
         admitted = {peer: self.admits(datagrams.host(peer)) for peer in {peer for _, peer in arrived}}
         answers = []
@@ -123,14 +126,13 @@ class DnsServer:
             asyncio.get_running_loop().add_reader(sock.fileno(), self._datagrams, sock, datagrams)
 
     def _step_back(self, sock: socket.socket, datagrams: Datagrams) -> None:
-        """A sibling was faster: leave the next ones to it too, for a moment.
+        """The sibling is quick enough: look again when what comes now would have waited too long.
 
-        Every worker is woken for each datagram that finds all idle; being woken for nothing costs as much as an answer.
-        Whoever got one stays, so somebody always listens.
+        Being woken for nothing costs as much as an answer, and turns that are shared hold fewer datagrams.
         """
         loop = asyncio.get_running_loop()
         loop.remove_reader(sock.fileno())
-        loop.call_later(DNS_STEP_BACK_SECONDS, self._watch, sock, datagrams)
+        loop.call_later(self._patience, self._watch, sock, datagrams)
 
     def elsewhere(self, asked: Elsewhere, give: Callable[[bytes], None]) -> None:
         """Have a query answered elsewhere, soon, or SERVFAIL now."""

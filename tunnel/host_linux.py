@@ -13,7 +13,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from dconnect.core.address import IPNetwork
-from dconnect.core.limits import HOST_DEVICE_PACKETS
+from dconnect.core.limits import DEVICE_PACKETS
 from dconnect.tunnel.subnets import HostNet, Route
 from dconnect.tunnel.wire.messages import Interface
 
@@ -79,7 +79,7 @@ class LinuxHost:
             path = Path("/proc/sys/net", name.replace("*", device))
             if path.exists():  # where IPv6 is switched off there is none of its
                 path.write_text(value)
-        self._netlink.link("set", index=index, mtu=mtu, txqlen=HOST_DEVICE_PACKETS, state="up")
+        self._netlink.link("set", index=index, mtu=mtu, txqlen=DEVICE_PACKETS, state="up")
         self._add_addresses(device, index, addresses)
         wanted = {each.ip for each in addresses}
         for held in self._netlink.get_addr(index=index):

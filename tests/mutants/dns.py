@@ -80,10 +80,12 @@ MUTANTS = (
     Mutant("dns/server.py", "if not admitted[peer]:", "if False:", "tests/unit/dns/test_server.py"),
     Mutant(
         "dns/server.py",
-        "loop.call_later(DNS_STEP_BACK_SECONDS, self._watch, sock, datagrams)",
+        "loop.call_later(self._patience, self._watch, sock, datagrams)",
         "pass",
         "tests/unit/dns/test_server.py",
     ),
+    Mutant("dns/server.py", "datagrams.waited() < self._patience", "False", "tests/unit/dns/test_server.py"),
+    Mutant("dns/batch.py", "time.time() - seconds - nanoseconds / 1e9", "60.0", "tests/unit/dns/test_batch.py"),
     Mutant(
         "dns/wire/message.py",
         "if offset - HEADER_BYTES > 254:",

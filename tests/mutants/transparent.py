@@ -58,7 +58,7 @@ MUTANTS = (
         "cli/transparent/helper.py", "            device.close()  # the pump", "            pass  # the pump", HALVES
     ),
     Mutant("cli/transparent/rundir.py", "        before = os.umask(0o177)", "        before = os.umask(0o022)", NOTES),
-    Mutant("tunnel/host_linux.py", ", txqlen=HOST_DEVICE_PACKETS", "", "tests/unit/tunnel/test_host_linux.py"),
+    Mutant("tunnel/host_linux.py", ", txqlen=DEVICE_PACKETS", "", "tests/unit/tunnel/test_host_linux.py"),
     Mutant("tunnel/pump.py", "if not self._linked:  # later", "if True:  # later", PUMP),
     Mutant("tunnel/pump.py", ", host=self._host)", ")", PUMP),
     Mutant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -26,7 +27,7 @@ class Ends:
             server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         server.bind(("::" if binding == DUAL_STACK else binding, 0))
         self._port = server.getsockname()[1]
-        self.datagrams = Datagrams(server)
+        self.datagrams = Datagrams(server, timed=True)
 
     def client(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -108,3 +109,17 @@ def test_a_closed_socket_receives_and_sends_nothing() -> None:
 )
 def test_an_ipv4_mapped_address_is_unwrapped(host: str, plain: str) -> None:
     assert plain_address(host) == plain
+
+
+def test_the_next_datagram_tells_for_how_long_it_has_waited(ends: Ends) -> None:
+    assert ends.datagrams.waited() == 0
+    before = time.time()
+    for query in (b"first", b"second"):
+        ends.client().send(query)
+    between = time.time()
+    told = [ends.datagrams.waited(), ends.datagrams.waited()]
+    assert 0 < told[0] < told[1] <= time.time() - before
+    assert [query for query, _ in ends.datagrams.receive()] == [b"first", b"second"]  # asking took nothing
+    assert ends.datagrams.waited() == 0
+    ends.client().send(b"third")
+    assert ends.datagrams.waited() < time.time() - between

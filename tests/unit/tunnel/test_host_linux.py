@@ -11,7 +11,7 @@ import pytest
 
 from bed.namespace import Namespace
 from dconnect.core.address import IPNetwork
-from dconnect.core.limits import HOST_DEVICE_PACKETS
+from dconnect.core.limits import DEVICE_PACKETS
 from dconnect.tunnel.host_linux import LinuxHost
 from dconnect.tunnel.linux import LinuxDevice
 from dconnect.tunnel.subnets import Route
@@ -67,7 +67,7 @@ def test_the_device_gets_its_addresses_and_no_others(scene: Scene) -> None:
     assert "inet6 fd3b::2/64" in shown
     assert "tentative" not in shown
     assert "mtu 9000" in shown
-    assert f"qlen {HOST_DEVICE_PACKETS}" in shown
+    assert f"qlen {DEVICE_PACKETS}" in shown
     assert "fe80" not in shown
     scene.host(lambda host: host.set_up("dconnect7", (ip_interface("10.213.0.3/24"),), 9000))
     shown = scene.ip("addr", "show", "dconnect7")
