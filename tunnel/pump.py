@@ -20,7 +20,7 @@ from typing import TypeAlias
 from dconnect.core.address import IPAddress
 from dconnect.core.backoff import backoff
 from dconnect.core.errors import DconnectError, MalformedMessage
-from dconnect.core.limits import DEVICE_RUN, DOWN_ANSWERS, LINK_RETRY_SECONDS
+from dconnect.core.limits import DEVICE_TURN_BYTES, DEVICE_TURN_PACKETS, DOWN_ANSWERS, LINK_RETRY_SECONDS
 from dconnect.tunnel.device import Device
 from dconnect.tunnel.dial import Connection
 from dconnect.tunnel.gate import Gate
@@ -260,15 +260,20 @@ class Pump:
         if link is None or link.config is None:
             self._answer(device)
             return
+        left = DEVICE_TURN_BYTES
         try:
-            for _ in range(DEVICE_RUN):
+            for _ in range(DEVICE_TURN_PACKETS):
                 slot = outbox.slot
                 if slot is None:
                     self._full = True
                     self._listen_to_device(0)
                     break
-                outbox.take(device.read_into(slot[HEADER_BYTES:]))
+                size = device.read_into(slot[HEADER_BYTES:])
+                outbox.take(size)
                 self.stats.sent += 1
+                left -= size
+                if left <= 0:
+                    break
         except BlockingIOError:
             pass
         except OSError as error:

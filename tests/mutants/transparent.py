@@ -61,6 +61,8 @@ MUTANTS = (
     Mutant("tunnel/host_linux.py", ", txqlen=DEVICE_PACKETS", "", "tests/unit/tunnel/test_host_linux.py"),
     Mutant("tunnel/pump.py", "if not self._linked:  # later", "if True:  # later", PUMP),
     Mutant("tunnel/pump.py", ", host=self._host)", ")", PUMP),
+    Mutant("tunnel/pump.py", "left -= size", "pass", PUMP),
+    Mutant("tunnel/gateway/gateway.py", "left -= size", "pass", GATEWAY),
     Mutant(
         "tunnel/dial.py",
         ', "TCP_USER_TIMEOUT": round(LINK_UNTAKEN_SECONDS * 1000)',

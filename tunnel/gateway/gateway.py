@@ -22,8 +22,9 @@ from dconnect.core.address import IPNetwork
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.limits import (
+    DEVICE_TURN_BYTES,
+    DEVICE_TURN_PACKETS,
     LINK_RESERVE,
-    LINK_TURN_PACKETS,
     LINKS,
     PACKET_BYTES,
     TUNNEL_ERRORS_PER_SECOND,
@@ -233,8 +234,8 @@ class Gateway:
 
     def _from_device(self) -> None:
         """Bring a few packets to their links."""
-        device, touched = self._device, set[Link]()
-        for _ in range(LINK_TURN_PACKETS):
+        device, touched, left = self._device, set[Link](), DEVICE_TURN_BYTES
+        for _ in range(DEVICE_TURN_PACKETS):
             favourite = self._favourite
             slot = favourite.outbox.slot if favourite is not None and favourite.outbox.room > LINK_RESERVE else None
             if slot is None and len(self._numbers) == 1:
@@ -260,6 +261,9 @@ class Gateway:
                 self._favourite = link
             link.taken(size)
             touched.add(link)
+            left -= size
+            if left <= 0:
+                break
         for link in touched:
             link.flush()
 

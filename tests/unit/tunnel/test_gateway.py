@@ -239,6 +239,19 @@ def test_the_kernels_packets_go_to_the_link_that_has_the_address() -> None:
     run(scenario)
 
 
+def test_after_so_many_bytes_of_large_packets_the_links_have_their_turn() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.host()
+        large = segment(WEB, PLAN.subnet4[2].packed, (80, 4000), tcp.ACK, bytes(60_000))
+        for _ in range(6):
+            stage.device.write(large)
+        while not (carried := stage.gateway.counted()["packets"]["down"]):  # noqa: ASYNC110 - each turn is looked at
+            await asyncio.sleep(0)
+        assert carried == 5  # the first number of them that are 256 KiB
+
+    run(scenario)
+
+
 async def flood(stage: Stage, number: int, count: int) -> int:
     """Bulk for a link whose host does not read; how many packets the device took."""
     bulk = [segment(WEB, PLAN.subnet4[number].packed, (80, n), tcp.ACK, bytes(60_000)) for n in range(16)]

@@ -147,6 +147,16 @@ def test_packets_go_both_ways_whole(scene: Scene) -> None:
         assert scene.read() == packet
 
 
+def test_after_so_many_bytes_of_large_packets_the_link_has_its_turn(scene: Scene) -> None:
+    scene.link()
+    large = packets.PING4.ljust(60_000, b"\0")
+    for _ in range(6):
+        scene.system.write(large)
+    before = scene.pump.stats.sent
+    scene.pump.turn(0.0)
+    assert scene.pump.stats.sent - before == 5  # the first number of them that are 256 KiB
+
+
 def test_a_link_that_delivers_byte_by_byte_is_understood(scene: Scene) -> None:
     agent = scene.link()
     for byte in frames.frame(frames.PACKET, packets.PONG4) + frames.frame(frames.PING, b"12345678"):
