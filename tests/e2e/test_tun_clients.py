@@ -35,7 +35,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 BEYOND, THERE = "198.51.100.0/24", "198.51.100.9"
 """Not the engine's, but routed to it by ``--include``."""
 OWN = "10.213.0.1"
-SIZE = 256 << 20
+GIBIBYTE = 1 << 30
 UDP_LOSS_PERCENT = 1.0
 """At a rate that a loaded machine keeps up with; what is lost is lost in a full socket's buffer."""
 SLOTS = 500
@@ -195,17 +195,17 @@ def test_iperf3_over_udp(bed: Bed, tun: Tun, store: str, direction: list[str], v
     assert end["sum"]["lost_percent"] <= UDP_LOSS_PERCENT
 
 
-def test_a_big_file_goes_up_and_comes_down_with_the_same_sha256(bed: Bed, rules: None, scene: Scene) -> None:
+def test_a_gibibyte_goes_up_and_comes_down_with_the_same_sha256(bed: Bed, rules: None, scene: Scene) -> None:
     address = bed.address_of(scene.six, version=6)
     state = hashlib.sha256()
     with bed.host.connect(address, 9, timeout=60) as sock:
-        for _ in range(SIZE // len(BLOCK)):
+        for _ in range(GIBIBYTE // len(BLOCK)):
             sock.sendall(BLOCK)
             state.update(BLOCK)
         sock.shutdown(socket.SHUT_WR)
         assert receive_all(sock).decode() == state.hexdigest()
     with bed.host.connect(address, 19, timeout=60) as sock:
-        sock.sendall(f"{SIZE}\n".encode())
+        sock.sendall(f"{GIBIBYTE}\n".encode())
         came = hashlib.sha256()
         while part := sock.recv(1 << 20):
             came.update(part)
