@@ -12,10 +12,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def commit() -> str:
-    """The checkout's commit, ``-dirty`` with changes."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    result = subprocess.run(git, capture_output=True, text=True, check=False, timeout=10)
-    return result.stdout.strip() or "unknown"
+    """The checkout's commit, ``-dirty`` with changes; results do not count, which such a run writes itself."""
+    changed = _git(
+        "status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results.json", ":!soak/results.json"
+    )
+    return (_git("rev-parse", "--short=12", "HEAD") or "unknown") + ("-dirty" if changed else "")
+
+
+def _git(*words: str) -> str:
+    """What it prints about the checkout; nothing where there is none."""
+    command = ["git", "-C", str(ROOT), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout.strip()
 
 
 def machine() -> dict[str, Any]:
