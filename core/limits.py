@@ -166,6 +166,9 @@ DNS_PATIENCE_SECONDS = 0.002
 """A datagram that has waited longer is any worker's; before, it is one worker's alone. Shorter than any client's
 patience, longer than one needs for as many queries as a busy client keeps under way (100 of 11 µs)."""
 
+DNS_LOOK_SECONDS = 0.01
+"""How often the other workers look whether one has, while there are queries: a look costs as much as eight answers."""
+
 DNS_CACHE_ANSWERS = 16_384
 """Encoded answers kept for names that exist: 4,000 names asked in four ways, about 6 MiB."""
 

@@ -15,6 +15,7 @@ from typing import Protocol, cast
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import (
     DNS_FORWARDS_WAITING,
+    DNS_LOOK_SECONDS,
     DNS_QUERIES_PER_TURN,
     DNS_TCP_CLIENTS,
     DNS_TCP_IDLE_SECONDS,
@@ -126,13 +127,13 @@ class DnsServer:
             asyncio.get_running_loop().add_reader(sock.fileno(), self._datagrams, sock, datagrams)
 
     def _step_back(self, sock: socket.socket, datagrams: Datagrams) -> None:
-        """The sibling is quick enough: look again when what comes now would have waited too long.
+        """The sibling is quick enough: look again later.
 
         Being woken for nothing costs as much as an answer, and turns that are shared hold fewer datagrams.
         """
         loop = asyncio.get_running_loop()
         loop.remove_reader(sock.fileno())
-        loop.call_later(self._patience, self._watch, sock, datagrams)
+        loop.call_later(DNS_LOOK_SECONDS, self._watch, sock, datagrams)
 
     def elsewhere(self, asked: Elsewhere, give: Callable[[bytes], None]) -> None:
         """Have a query answered elsewhere, soon, or SERVFAIL now."""

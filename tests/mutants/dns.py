@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant("dns/server.py", "if not admitted[peer]:", "if False:", "tests/unit/dns/test_server.py"),
     Mutant(
         "dns/server.py",
-        "loop.call_later(self._patience, self._watch, sock, datagrams)",
+        "loop.call_later(DNS_LOOK_SECONDS, self._watch, sock, datagrams)",
         "pass",
         "tests/unit/dns/test_server.py",
     ),
