@@ -56,7 +56,8 @@ class Machine(Namespace):
             for folder, folders, files in os.walk(self.root / top):
                 for name in (*folders, *files):
                     path = Path(folder, name)
-                    found["/" + str(path.relative_to(self.root))] = _kind(path)
+                    with suppress(FileNotFoundError):  # removed meanwhile
+                        found["/" + str(path.relative_to(self.root))] = _kind(path)
         found["links"] = self.run(["ip", "-o", "-d", "address"], check=True).stdout
         space = Path(f"/proc/{self.pid}/ns/mnt").readlink()
         for entry in Path("/proc").glob("[0-9]*"):

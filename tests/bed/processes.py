@@ -1,4 +1,4 @@
-"""What a container's processes hold and have used: memory, descriptors, processor time."""
+"""Who runs on this machine; what a container's processes hold and have used: memory, descriptors, processor time."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ class Usage:
 
 
 NOTHING = Usage(0, 0, 0, 0)
+
+
+def command_lines() -> dict[int, list[str]]:
+    """PID → arguments of every process on this machine; the kernel's own have none."""
+    found: dict[int, list[str]] = {}
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended while the others were read
+            found[int(file.parent.name)] = file.read_bytes().decode(errors="replace").split("\0")
+    return found
 
 
 def _lines(bed: Bed, container: str) -> Iterator[tuple[int, str]]:

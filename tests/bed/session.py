@@ -291,6 +291,15 @@ class Bed:
                 return endpoint[key]
         raise BedError(f"{container} has no IPv{version} address on {network or 'any network'}.")
 
+    def netns_of(self, container: str) -> Namespace:
+        """A running container's own network.
+
+        Raises: BedError when it does not run.
+        """
+        if not (pid := self.inspect(container)["State"]["Pid"]):
+            raise BedError(f"{container} ended: {self.docker('logs', container)}")
+        return Namespace(Path(f"/proc/{pid}/ns/net"), "", self.environment)
+
     # -- packets --------------------------------------------------------------------------------
 
     @contextmanager

@@ -165,10 +165,7 @@ class Tunnels:
         words += ["--device=/dev/net/tun", "--sysctl=net.ipv4.ip_forward=1", f"--volume={self._folder}:/keys:ro"]
         words += [f"--volume={HERE}:/bench:ro", f"--publish={self._bed.address}:{port}:{port}/udp", "bench/tunnels"]
         self._bed.docker(*words, *command)
-        pid = self._bed.inspect(container)["State"]["Pid"]
-        if not pid:
-            raise BedError(f"{container} ended: {self._bed.docker('logs', container)}")
-        inside = Namespace(Path(f"/proc/{pid}/ns/net"), "", self._bed.environment)
+        inside = self._bed.netns_of(container)
         rule = ["-A", "POSTROUTING", "-s", _INSIDE[program], "-o", "eth0", "-j", "MASQUERADE"]
         inside.run(["iptables", "--wait", "-t", "nat", *rule], check=True)
         return inside

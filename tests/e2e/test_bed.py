@@ -11,12 +11,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from bed import remains
 from bed.namespace import BedError
+from bed.processes import command_lines
 from bed.remains import BedName
 from bed.scene import Scene
 from bed.session import Bed, why_not
@@ -39,25 +42,23 @@ def receive_all(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(1 << 18), b""))
 
 
-def start_owner() -> tuple[subprocess.Popen[str], BedName]:
-    owner = subprocess.Popen(
+@contextmanager
+def owned_bed() -> Iterator[BedName]:
+    """A bed of another process, which is killed at the end of the block."""
+    with subprocess.Popen(
         [sys.executable, "-P", "-c", OWNER],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    assert owner.stdout is not None
-    name = BedName(owner.stdout.readline().strip())
-    assert name.name.startswith(remains.PREFIX)
-    return owner, name
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    ) as owner:
+        try:
+            assert owner.stdout is not None
+            name = BedName(owner.stdout.readline().strip())
+            assert name.name.startswith(remains.PREFIX)
+            yield name
+        finally:
+            owner.kill()
 
 
 def left_after_deadline(name: BedName) -> list[str]:
@@ -105,22 +106,15 @@ def test_two_beds_do_not_meet(bed: Bed) -> None:
 
 
 def test_nothing_is_left_when_the_owner_is_killed() -> None:
-    owner, name = start_owner()
-    assert len(remains.processes(name)) > 5
-    kill(owner)
+    with owned_bed() as name:
+        assert len(remains.processes(name)) > 5
     assert left_after_deadline(name) == []
 
 
 def test_the_next_bed_removes_one_whose_guardian_was_killed_too() -> None:
-    owner, name = start_owner()
-    guardian = [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and f"bed.guardian\0{name.name}\0".encode() in (entry / "cmdline").read_bytes()
-    ]
-    assert len(guardian) == 1
-    os.kill(guardian[0], signal.SIGKILL)
-    kill(owner)
+    with owned_bed() as name:
+        [guardian] = [pid for pid, words in command_lines().items() if {"bed.guardian", name.name} <= set(words)]
+        os.kill(guardian, signal.SIGKILL)
     assert remains.processes(name)
     with Bed.start():
         assert remains.find(name) == []

@@ -171,13 +171,13 @@ def test_an_idle_connection_is_watched_by_the_kernel_on_both_sides_and_by_nobody
     relay, reply = client.socks("plain", 7)
     with relay:
         assert reply.code == 0
-        inside = f"/proc/{bed.inspect('dconnect')['State']['Pid']}/ns/net"
         ss = ["ss", "-tnoH", "state", "established"]
-        front = ["nsenter", f"--net={inside}", *ss, f"( dport = :{relay.getsockname()[1]} )"]
+        front = [*ss, f"( dport = :{relay.getsockname()[1]} )"]
         back = [*ss, f"( dst {bed.address_of(scene.plain)} and dport = :7 )"]
 
         def watched() -> bool:  # once all that was sent is acknowledged
-            tables = [bed.engine_netns.run(words, check=True).stdout for words in (front, back)]
+            sides = ((bed.netns_of("dconnect"), front), (bed.engine_netns, back))
+            tables = [netns.run(words, check=True).stdout for netns, words in sides]
             return [table.count("timer:(keepalive,") for table in tables] == [1, 1]
 
         wait_for("the kernel watches both", watched, 5)

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from bed.dconnect import Dconnect
-from bed.namespace import Namespace
 from bed.scene import Scene
 from bed.session import Bed
 from bed.tun import Tun, another_user, tunnel_of
@@ -103,21 +102,16 @@ def test_status_tells_device_link_and_traffic(bed: Bed, tun: Tun) -> None:
     assert re.search(r"^link +to 10\.99\.0\.1:1080 since .*, round trip \d+\.\d\d ms$", text, re.MULTILINE)
 
 
-def _inside(bed: Bed) -> Namespace:
-    """The agent's network."""
-    return Namespace(Path(f"/proc/{bed.inspect('dconnect')['State']['Pid']}/ns/net"), "", bed.environment)
-
-
 def test_both_devices_have_room_for_what_thousands_of_connections_send_at_once(bed: Bed, tun: Tun) -> None:
     tun.up()
-    for namespace in (bed.host, _inside(bed)):
+    for namespace in (bed.host, bed.netns_of("dconnect")):
         shown = namespace.run(["ip", "link", "show", "dconnect0"], check=True).stdout
         assert "qlen 8192" in shown  # probes of 5,000 idle connections come in one burst; with 1,000 some never arrive
 
 
 def test_neither_the_link_nor_a_connection_in_it_has_a_pace_of_its_own(bed: Bed, tun: Tun) -> None:
     tun.up()
-    agent = _inside(bed)
+    agent = bed.netns_of("dconnect")
     with bed.host.connect(bed.address_of("plain"), 80, timeout=5):
         found = [
             namespace.run(["ss", "-tinHO", "state", "established", *which], check=True).stdout.splitlines()
