@@ -38,7 +38,7 @@ def run(
         lent = Lent.from_json(os.environ[labels.ENV_LENT])
         buffer = configure(process(lent), fd)
         try:
-            if lent.tun >= 0 and not keeps_rights:
+            if lent.tun and not keeps_rights:
                 rights.give_up()  # without a tunnel there are none
             _run(lent, main, buffer, loop_factory)
         except Exception:  # noqa: BLE001 - whatever it was, it belongs in the log

@@ -37,7 +37,7 @@ class Control:
     def __init__(self, lent: Lent) -> None:
         self._lent = lent
         self.config = lent.config
-        self.links = Links(lent.workers, gateway=lent.tun >= 0)
+        self.links = Links(lent.workers, gateway=bool(lent.tun))
         self.inventory = Inventory()
         self.zone: Zone | None = None
         self.engine_version: dict[str, str] = {}

@@ -140,7 +140,7 @@ class GatewayProcess:
         """Wire it. Raises: DconnectError."""
         self._lent = lent
         self._plan = plan = Plan(lent.config.tunnel_subnet(), TUNNEL_SUBNET_V6)
-        device = inherited_device(os.dup(lent.tun), PACKET_BYTES)
+        device = inherited_device([os.dup(fd) for fd in lent.tun], PACKET_BYTES)
         self._sessions = Sessions(log_buffer)
         self._known = Knowledge(lent.config, own_network(), (plan.own4, plan.own6))
         self._informed = Informed(lent.bus_path, self)

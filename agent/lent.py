@@ -32,8 +32,8 @@ class Lent:
     """Read end of a pipe whose write end only the supervisor has: its EOF means "end yourself"."""
     directory: str
     """Where the unix sockets are: bus.sock, api.sock and those over which processes hand clients over."""
-    tun: int = -1
-    """The agent's TUN device; -1 without one."""
+    tun: tuple[int, ...] = ()
+    """The queues of the agent's TUN device; none without one."""
     workers: int = 1
     """How many workers there are."""
     index: int = 0
@@ -65,8 +65,7 @@ class Lent:
 
     def descriptors(self) -> tuple[int, ...]:
         """All lent descriptors."""
-        tun = (self.tun,) if self.tun >= 0 else ()
-        return self.front, self.front_udp, self.dns_udp, self.dns_tcp, self.bus, self.api, self.lifeline, *tun
+        return self.front, self.front_udp, self.dns_udp, self.dns_tcp, self.bus, self.api, self.lifeline, *self.tun
 
     def to_json(self) -> str:
         """One JSON object."""
@@ -76,7 +75,7 @@ class Lent:
     def from_json(cls, text: str) -> Lent:
         """The inverse of ``to_json``; the caller is our own supervisor."""
         data = json.loads(text)
-        return cls(**data | {"config": AgentConfig.from_json(data["config"])})
+        return cls(**data | {"config": AgentConfig.from_json(data["config"]), "tun": tuple(data["tun"])})
 
 
 def borrow(descriptor: int) -> socket.socket:

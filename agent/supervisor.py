@@ -36,7 +36,8 @@ MAX_WORKERS = 4
 """More gain nothing: the kernel moves the bytes, Python only decides."""
 _TUNSETIFF = 0x400454CA
 _IFREQ = struct.Struct("16sH22x")
-_IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
+_TUN_FLAGS = 0x0001 | 0x0100 | 0x1000
+"""IFF_TUN, IFF_MULTI_QUEUE, IFF_NO_PI."""
 _STEADY_SECONDS = 10.0
 """A child that lived this long is restarted at once, as if for the first time."""
 _STOP_SECONDS = DRAIN_SECONDS + 2.0
@@ -186,7 +187,7 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
                 lifeline=lifeline,
                 directory=directory,
                 workers=count,
-                tun=_tunnel(stack) if tun else -1,
+                tun=_tunnel(stack) if tun else (),
             )
             for descriptor in lent.descriptors():
                 os.set_inheritable(descriptor, True)
@@ -204,20 +205,23 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _tunnel(stack: contextlib.ExitStack) -> int:
-    """The tunnel's device, as long as the agent runs: the gateway may die, its connections do not.
+def _tunnel(stack: contextlib.ExitStack) -> tuple[int, ...]:
+    """The tunnel's device, as long as the agent runs: the gateway may die, its connections do not. Its two queues.
 
     Raises: DconnectError.
     """
+    descriptors: list[int] = []
     try:
-        descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-        stack.callback(os.close, descriptor)
-        fcntl.ioctl(descriptor, _TUNSETIFF, _IFREQ.pack(labels.TUN_NAME.encode(), _IFF_TUN | _IFF_NO_PI))
+        for _ in range(2):  # the second adds a queue
+            descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            fcntl.ioctl(descriptor, _TUNSETIFF, _IFREQ.pack(labels.TUN_NAME.encode(), _TUN_FLAGS))
+            descriptors.append(descriptor)
     except OSError as error:
         raise DconnectError(
             f"The agent cannot have a TUN device ({error.strerror}); `dconnect up` without --tun needs none."
         ) from error
-    return descriptor
+    return tuple(descriptors)
 
 
 def _listen(address: str, port: int, kind: socket.SocketKind, *, shared: bool = False) -> socket.socket:

@@ -66,7 +66,7 @@ class Worker:
         self._poller = Poller()
         dial = known.dial(self._poller, lent.api_path)
         self._associations = self._associate(dial) if lent.index == 0 else None
-        self._links = LinkHandover(lent.link_path, config.tun) if lent.tun >= 0 else None
+        self._links = LinkHandover(lent.link_path, config.tun) if lent.tun else None
         self._door = FrontDoor(
             poller=self._poller,
             listener=borrow(lent.front),
@@ -96,7 +96,7 @@ class Worker:
         """Where other processes hand clients over."""
         if self._associations is not None:
             yield reception(self._lent.handover_path, self._door.adopt)
-        if self._lent.tun >= 0:
+        if self._lent.tun:
             yield relay_reception(self._lent.relay_path(self._lent.index), self._door.take_relay)
 
     def _associate(self, dial: Dial) -> Associations:

@@ -358,6 +358,13 @@ LINK_SLOTS = 128
 EXPRESS_BYTES, EXPRESS_RUN = 512, 32
 """Packets up to this size go before larger ones: pings, SYNs, queries, ACKs; but after so many one large one goes."""
 
+BULK_FLOWS = 4096
+"""Flows that are known to have large packets: as many as the kernel's TUN device remembers (MAX_TAP_FLOWS)."""
+
+BULK_SECONDS = 1.0
+"""After its last large packet a flow counts as one that has them: its queue has long been read by then, and the kernel
+forgets a flow after 3 s."""
+
 LINK_BATCH_BYTES = 128 * 1024
 """Given to the kernel in one call: two of the largest packets. What comes later waits for it, 0.1 ms at 8 Gbit/s."""
 

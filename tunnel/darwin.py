@@ -80,6 +80,10 @@ class UtunDevice:
         except OSError as error:
             raise DconnectError(f"Descriptor {fd} is no utun device's: {error.strerror}.") from error
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return (self._socket.fileno(),)
+
     def fileno(self) -> int:
         return self._socket.fileno()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Protocol
 
 from dconnect.core.errors import DconnectError
@@ -23,6 +24,10 @@ class Device(Protocol):
     @property
     def mtu(self) -> int:
         """The largest packet, in bytes, as it was set."""
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What another process needs to have the device (``inherited_device``), in this order; none where it cannot."""
 
     def fileno(self) -> int | None:
         """What to poll for packets to read; None where there is no such thing."""
@@ -62,17 +67,17 @@ def open_device(mtu: int, name: str = "") -> Device:
     raise DconnectError("dconnect has no TUN device for this system; use its proxy instead.")
 
 
-def inherited_device(fd: int, mtu: int) -> Device:
-    """The device that another process made and whose descriptor was passed on; this process owns the descriptor now.
+def inherited_device(fds: Sequence[int], mtu: int) -> Device:
+    """The device that another process made, whose ``descriptors`` were passed on; this process owns them now.
 
-    Raises: DconnectError: the descriptor is no device's.
+    Raises: DconnectError: they are no device's.
     """
     if sys.platform == "linux":
         from dconnect.tunnel.linux import LinuxDevice  # noqa: PLC0415 - only there
 
-        return LinuxDevice.from_fd(fd, mtu)
+        return LinuxDevice.from_fds(fds, mtu)
     if sys.platform == "darwin":
         from dconnect.tunnel.darwin import UtunDevice  # noqa: PLC0415 - only there
 
-        return UtunDevice.from_fd(fd, mtu)
+        return UtunDevice.from_fd(fds[0], mtu)
     raise DconnectError("dconnect has no TUN device for this system; use its proxy instead.")

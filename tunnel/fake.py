@@ -27,6 +27,10 @@ class MemoryDevice:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, queue_bytes)
         return cls(ends[0], "memory0", mtu), cls(ends[1], "memory1", mtu)
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return (self._socket.fileno(),)
+
     def fileno(self) -> int:
         return self._socket.fileno()
 

@@ -13,13 +13,9 @@ from collections import deque
 
 from dconnect.core.limits import EXPRESS_BYTES, EXPRESS_RUN, LINK_BATCH_BYTES, LINK_SLOTS, PACKET_BYTES
 from dconnect.tunnel.wire.frames import HEADER_BYTES, packet_header
+from dconnect.tunnel.wire.packets import flow_key
 
 _STEP = HEADER_BYTES + PACKET_BYTES
-
-
-def flow_key(packet: memoryview) -> bytes:
-    """Addresses and what follows them, ports in TCP and UDP: enough to keep a flow's packets in order."""
-    return bytes(packet[12:24]) if packet[0] >> 4 == 4 else bytes(packet[8:44])
 
 
 class Outbox:

@@ -20,13 +20,13 @@ class Channel:
         self.descriptors: list[int] = []
         """Received and not yet taken."""
 
-    def send(self, message: dict[str, Any], fd: int | None = None) -> None:
+    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         """Tell something.
 
         Raises: OSError when the other end is gone.
         """
         line = json.dumps(message).encode() + b"\n"
-        sent = socket.send_fds(self.sock, [line], [] if fd is None else [fd])
+        sent = socket.send_fds(self.sock, [line], fds)
         self.sock.sendall(line[sent:])
 
     def receive(self) -> list[dict[str, Any]] | None:
@@ -35,7 +35,7 @@ class Channel:
         Raises: MalformedMessage.
         """
         try:
-            part, fds, _, _ = socket.recv_fds(self.sock, 65536, 1)
+            part, fds, _, _ = socket.recv_fds(self.sock, 65536, 2)
         except OSError:
             return None
         for fd in fds:

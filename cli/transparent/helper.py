@@ -168,7 +168,7 @@ class Helper:
             "refused": [{"subnet": str(each.subnet), "reason": each.reason} for each in kept.refused],
         }
         with suppress(OSError):  # a pump that is gone is seen at the next turn
-            channel.send(message, device.fileno() if device is not None else None)
+            channel.send(message, device.descriptors if device is not None else ())
         if device is not None:
             device.close()  # the pump alone holds it now: it ends with the pump, whatever becomes of us
             self._up = True

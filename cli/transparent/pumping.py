@@ -133,7 +133,8 @@ class Pumping:
             subnets = tuple(map(ipaddress.ip_network, message["subnets"]))
             self._pump.admit(Gate(addresses, subnets))
             if first:
-                self._pump.attach(inherited_device(self._channel.descriptors.pop(), message["mtu"]))
+                queues, self._channel.descriptors = self._channel.descriptors, []
+                self._pump.attach(inherited_device(queues, message["mtu"]))
 
     def _from_person(self) -> None:
         """Somebody wants the status: the connection is the question."""

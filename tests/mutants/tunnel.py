@@ -7,6 +7,7 @@ from mutants.mutant import Mutant
 FRAMES = "tests/unit/tunnel/test_frames.py"
 IP = "tests/conformance/tunnel/test_ip.py"
 TRANSPORTS = "tests/conformance/tunnel/test_transports.py"
+BULK = "tests/unit/tunnel/test_bulk.py"
 FRAGMENTS = "tests/conformance/tunnel/test_fragments.py"
 DEVICES = "tests/unit/tunnel/test_devices.py"
 
@@ -54,7 +55,11 @@ MUTANTS = (
         '_FAMILY6 = b"\\0\\0\\0\\x02", b"\\0\\0\\0\\x0a"',
         DEVICES,
     ),
-    Mutant("tunnel/linux.py", "        os.set_blocking(fd, False)\n", "", "tests/conformance/tunnel/test_kernel.py"),
+    Mutant("tunnel/linux.py", "            os.set_blocking(fd, False)\n", "", "tests/conformance/tunnel/test_kernel.py"),
+    Mutant("tunnel/linux.py", "(_IFF_TUN_EXCL, 0)", "(0, 0)", "tests/conformance/tunnel/test_kernel.py"),
+    Mutant("tunnel/linux.py", "size > EXPRESS_BYTES", "not size", "tests/conformance/tunnel/test_kernel.py"),
+    Mutant("tunnel/bulk.py", "            del seen[next(iter(seen))]\n", "            pass\n", BULK),
+    Mutant("tunnel/bulk.py", "self._clock() < at + BULK_SECONDS", "at", BULK),
     Mutant(
         "tunnel/linux.py",
         '            reason = _ADVICE.get(error.errno or 0, f"{error.strerror}.")\n',

@@ -91,6 +91,18 @@ def flow(packet: memoryview) -> tuple[int, bytes]:
     return _slow_flow(packet)
 
 
+def flow_key(packet: Bytes) -> bytes:
+    """Addresses and what follows them, ports in TCP and UDP: enough to keep a flow's packets in order."""
+    return bytes(packet[12:24]) if packet[0] >> 4 == 4 else bytes(packet[8:44])
+
+
+def answer_key(packet: Bytes) -> bytes:
+    """The ``flow_key`` of the TCP segments or UDP datagrams that go the other way."""
+    if packet[0] >> 4 == 4:
+        return bytes(packet[16:20]) + bytes(packet[12:16]) + bytes(packet[22:24]) + bytes(packet[20:22])
+    return bytes(packet[24:40]) + bytes(packet[8:24]) + bytes(packet[42:44]) + bytes(packet[40:42])
+
+
 def _slow_flow(packet: memoryview) -> tuple[int, bytes]:
     """``flow`` for what is neither TCP nor UDP directly behind a plain header."""
     whole = parse(packet)

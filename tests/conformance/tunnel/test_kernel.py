@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import gc
@@ -21,7 +22,7 @@ from dconnect.tunnel.wire import icmp, packets, tcp, udp
 from dconnect.tunnel.wire.fragments import Reassembly, split
 from dconnect.tunnel.wire.packets import FRAGMENT, ICMP, ICMP6, SYN, UDP, flow, parse
 from kit.packets import UDP4
-from kit.tun import answered, device_in, private_namespace, why_not
+from kit.tun import HERE4, HERE6, answered, device_in, private_namespace, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
@@ -209,8 +210,10 @@ def test_datagrams_larger_than_the_mtu_cross_in_fragments_both_ways(there: str, 
 
 
 def test_a_device_does_not_block_and_is_closed_on_exec(device: LinuxDevice) -> None:
-    assert os.get_blocking(device.fileno()) is False
-    assert fcntl.fcntl(device.fileno(), fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    for fd in device.descriptors:
+        assert os.get_blocking(fd) is False
+    for fd in (device.fileno(), *device.descriptors):
+        assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     buffer = bytearray(65_535)
     try:
         while device.read_into(buffer):
@@ -246,17 +249,60 @@ def test_a_device_that_is_down_takes_and_gives_no_packets(namespace: Namespace) 
         device.close()
 
 
-def test_an_inherited_descriptor_is_a_device_in_whatever_namespace(device: LinuxDevice) -> None:
-    fd = os.dup(device.fileno())
-    os.set_inheritable(fd, True)
-    os.set_blocking(fd, True)
-    lent = inherited_device(fd, 65_535)
+def test_inherited_descriptors_are_a_device_in_whatever_namespace(device: LinuxDevice) -> None:
+    fds = tuple(map(os.dup, device.descriptors))
+    for fd in fds:
+        os.set_inheritable(fd, True)
+        os.set_blocking(fd, True)
+    lent = inherited_device(fds, 65_535)
     try:
-        assert (lent.name, lent.mtu, lent.fileno()) == (device.name, 65_535, fd)
-        assert not os.get_inheritable(fd)
-        assert not os.get_blocking(fd)
+        assert (lent.name, lent.mtu, lent.descriptors) == (device.name, 65_535, fds)
+        for fd in fds:
+            assert not os.get_inheritable(fd)
+            assert not os.get_blocking(fd)
     finally:
         lent.close()
+
+
+def test_half_a_device_is_refused_and_so_are_two_halves(namespace: Namespace, device: LinuxDevice) -> None:
+    other = namespace.call(lambda: open_device(1500))
+    try:
+        for fds in (device.descriptors[:1], (device.descriptors[0], other.descriptors[1])):
+            with pytest.raises(DconnectError, match="not the two queues of one TUN device"):
+                inherited_device(fds, 1500)
+    finally:
+        other.close()
+
+
+def _datagrams(device: LinuxDevice) -> list[tuple[int, int]]:
+    """Source port and bytes of what the kernel has sent to port 7, as it is read."""
+    found, buffer = list[tuple[int, int]](), memoryview(bytearray(65_535))
+    with contextlib.suppress(BlockingIOError):
+        while size := device.read_into(buffer):
+            if flow(buffer[:size])[0] == UDP:
+                datagram = udp.parse(parse(buffer[:size]))
+                found.append((datagram.source_port, len(datagram.payload)))
+    return found
+
+
+@pytest.mark.parametrize(("here", "there"), [(HERE4, THERE[0]), (HERE6, THERE[1])])
+def test_what_is_small_does_not_wait_behind_a_flow_with_large_packets(
+    namespace: Namespace, device: LinuxDevice, here: str, there: str
+) -> None:
+    family = _family(there)
+    with namespace.socket(family, socket.SOCK_DGRAM) as bulk, namespace.socket(family, socket.SOCK_DGRAM) as query:
+        for each in (bulk, query):
+            each.connect((there, 7))
+        large, small = (each.getsockname()[1] for each in (bulk, query))
+        bulk.send(bytes(1000))
+        assert _datagrams(device) == [(large, 1000)]  # so it is known
+        for port in (large, small):  # of a flow without an answer the kernel knows nothing
+            ends = [(socket.inet_pton(family, address), of) for address, of in ((there, 7), (here, port))]
+            device.write(udp.packet(ends[0], ends[1], b""))
+        for size in (1000, 10, 2000, 3000):
+            bulk.send(bytes(size))
+        query.send(b"")
+        assert _datagrams(device) == [(small, 0), (large, 1000), (large, 10), (large, 2000), (large, 3000)]
 
 
 @pytest.mark.parametrize("flags", [0x5001, 0x1002])  # with offload headers; a TAP
@@ -266,7 +312,7 @@ def test_a_device_of_another_kind_is_refused(namespace: Namespace, flags: int) -
     other = namespace.call(lambda: TunTapDevice("other", flags))
     try:
         with pytest.raises(DconnectError, match="does not give IP packets alone"):
-            LinuxDevice.from_fd(other.fileno(), 1500)
+            LinuxDevice.from_fds((other.fileno(), other.fileno()), 1500)
     finally:
         other.close()
 
@@ -274,7 +320,9 @@ def test_a_device_of_another_kind_is_refused(namespace: Namespace, flags: int) -
 def test_a_name_that_is_taken_is_told_and_no_descriptor_is_closed_twice(
     namespace: Namespace, device: LinuxDevice
 ) -> None:
-    with pytest.raises(DconnectError, match=f"{device.name} could not be made: another program has one") as raised:
+    with pytest.raises(
+        DconnectError, match=f"{device.name} could not be made: there is a device of this name"
+    ) as raised:
         namespace.call(lambda: LinuxDevice.create(1500, device.name))
     reading, writing = os.pipe()  # of the numbers that were free
     del raised  # with whatever its frames keep
@@ -285,7 +333,7 @@ def test_a_name_that_is_taken_is_told_and_no_descriptor_is_closed_twice(
 
 
 def test_a_name_of_another_kind_of_device_is_told(namespace: Namespace) -> None:
-    with pytest.raises(DconnectError, match="lo could not be made: there is a device of this name that is no TUN"):
+    with pytest.raises(DconnectError, match="lo could not be made: there is a device of this name;"):
         namespace.call(lambda: LinuxDevice.create(1500, "lo"))
 
 

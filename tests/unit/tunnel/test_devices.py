@@ -211,7 +211,7 @@ def test_a_utun_can_be_inherited() -> None:
 def test_a_descriptor_that_is_no_tun_device_is_refused_and_stays_its_owners() -> None:
     reading, writing = os.pipe()
     with pytest.raises(DconnectError, match=f"Descriptor {reading} is no TUN device's"):
-        LinuxDevice.from_fd(reading, 1500)
+        LinuxDevice.from_fds((reading, writing), 1500)
     os.close(reading)
     os.close(writing)
 
