@@ -55,7 +55,9 @@ MUTANTS = (
         '_FAMILY6 = b"\\0\\0\\0\\x02", b"\\0\\0\\0\\x0a"',
         DEVICES,
     ),
-    Mutant("tunnel/linux.py", "            os.set_blocking(fd, False)\n", "", "tests/conformance/tunnel/test_kernel.py"),
+    Mutant(
+        "tunnel/linux.py", "            os.set_blocking(fd, False)\n", "", "tests/conformance/tunnel/test_kernel.py"
+    ),
     Mutant("tunnel/linux.py", "(_IFF_TUN_EXCL, 0)", "(0, 0)", "tests/conformance/tunnel/test_kernel.py"),
     Mutant("tunnel/linux.py", "size > EXPRESS_BYTES", "not size", "tests/conformance/tunnel/test_kernel.py"),
     Mutant("tunnel/bulk.py", "            del seen[next(iter(seen))]\n", "            pass\n", BULK),
