@@ -45,8 +45,11 @@ def canonical(address: IPAddress) -> IPAddress:
 
 
 def normal_name(name: str) -> str:
-    """Lower-case a host name and drop one trailing dot (RFC 4343, RFC 1034 §3.1)."""
-    return name.lower().removesuffix(".")
+    """Lower-case a host name and drop its final dot (RFC 4343, RFC 1034 §3.1).
+
+    All of them, where there are several: normalised once more, a name must not be another than the one rules judged.
+    """
+    return name.lower().rstrip(".")
 
 
 def parse_authority(text: str, default_port: int | None = None) -> Target:

@@ -187,6 +187,7 @@ def test_an_answer_from_another_source_is_dropped(way: Way) -> None:
         ("0.0.0.0", "policy"),
         ("172.17.255.255", "policy"),
         ("far", "policy"),  # --deny=far
+        ("far..", "policy"),  # by whatever name
         ("dconnect.docker", "refused"),
         ("nobody.docker", "name_unknown"),
     ],

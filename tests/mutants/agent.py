@@ -94,6 +94,7 @@ MUTANTS = (
     ),
     Mutant("agent/worker.py", "cpus[index::workers]", "cpus", "tests/unit/agent/test_worker.py"),
     Mutant("core/address.py", "return address.ipv4_mapped", "return address", "tests/unit/core/test_address.py"),
+    Mutant("core/address.py", 'rstrip(".")', 'removesuffix(".")', "tests/unit/core/test_address.py"),
     Mutant("core/address.py", "1 <= int(port) <= 65535", "int(port) <= 65535", "tests/unit/core/test_address.py"),
     Mutant("core/config.py", "len(suffix) > 200 or ", "", "tests/unit/core/test_config.py"),
     Mutant("core/config.py", '"0.0.0.0": "127.0.0.1", ', "", "tests/unit/core/test_config.py"),

@@ -33,8 +33,9 @@ def test_only_mapped_addresses_are_unwrapped() -> None:
     assert canonical(ip_address("10.0.0.1")) == ip_address("10.0.0.1")
 
 
-def test_names_are_compared_without_case_and_final_dot() -> None:
-    assert normal_name("Web.Docker.") == "web.docker"
+@pytest.mark.parametrize("text", ["Web.Docker", "Web.Docker.", "Web.Docker.."])
+def test_names_are_compared_without_case_and_final_dots(text: str) -> None:
+    assert normal_name(text) == "web.docker"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,7 @@ def test_authorities_of_rfc3986_s3_2(text: str, default: int | None, expected: T
         "we\x00b:80",
         "a" * 256 + ":80",
         ".:80",
+        "..:80",
     ],
 )
 def test_an_authority_without_host_or_port_is_refused(text: str) -> None:
