@@ -23,6 +23,9 @@ Include = Annotated[
     list[str] | None,
     typer.Option(metavar="CIDR", help="Route this too, even where a wider route covers it; repeatable."),
 ]
+Packets = Annotated[
+    bool, typer.Option("--packets", help="Carry TCP as packets too, as on macOS; slower, and needs less of Linux.")
+]
 Exclude = Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Leave this out; repeatable.")]
 
 
@@ -34,6 +37,7 @@ def up_command(
     mtu: Mtu = PACKET_BYTES,
     include: Include = None,
     exclude: Exclude = None,
+    packets: Packets = False,
     context: Context = None,
     host: Host = None,
 ) -> None:
@@ -42,7 +46,7 @@ def up_command(
         _check_system()
         from dconnect.cli.transparent import up  # noqa: PLC0415 - it needs what Windows has not
 
-        order = up.order(mtu, include or (), exclude or (), *_engine(ctx, context, host))
+        order = up.order(mtu, include or (), exclude or (), *_engine(ctx, context, host), packets=packets)
         up.up(order, foreground=foreground)
 
 
@@ -76,6 +80,7 @@ def run_command(
     mtu: Mtu = PACKET_BYTES,
     include: Include = None,
     exclude: Exclude = None,
+    packets: Packets = False,
     context: Context = None,
     host: Host = None,
 ) -> None:
@@ -91,7 +96,7 @@ def run_command(
         from dconnect.cli.transparent import netns as namespaces  # noqa: PLC0415 - as above
         from dconnect.cli.transparent import up  # noqa: PLC0415 - as above
 
-        order = up.order(mtu, include or (), exclude or (), *_engine(ctx, context, host))
+        order = up.order(mtu, include or (), exclude or (), *_engine(ctx, context, host), packets=packets)
         code = namespaces.run(order, words)
     raise typer.Exit(code)
 

@@ -79,6 +79,15 @@ _BY_ERRNO = {
 }
 
 
+_BY_REP = {failure.value.socks5_rep: failure for failure in reversed(Failure)} | {1: Failure.NOT_READY}
+"""The first that has the code; of those that say 1 the one after which trying again may help."""
+
+
+def from_socks5_rep(code: int) -> Failure:
+    """What a SOCKS5 server of ours meant by its reply code; unknown ones are GENERAL."""
+    return _BY_REP.get(code, Failure.GENERAL)
+
+
 def from_errno(code: int) -> Failure:
     """Translate the errno of a failed ``connect(2)``; unknown ones are GENERAL."""
     return _BY_ERRNO.get(code, Failure.GENERAL)

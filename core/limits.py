@@ -121,6 +121,25 @@ EVENTS_PER_TURN = 256
 RELAY_TURN_BYTES = 4 * 1024 * 1024
 """Bytes one direction may move before others have their turn: about 2 ms at 16 Gbit/s."""
 
+RELAY_BULK_BYTES = 4 * 1024 * 1024
+"""After so many bytes one way a relay of the tunnel goes on in a process for such (``relay/carrier.py``). With bulk
+among handshakes a connection beside four downloads took 44 ms instead of 2 (median)."""
+
+CARRIED_RELAYS = 4096
+"""In that process; others stay where they are. Each has two descriptors there."""
+
+CARRIER_NICENESS = 10
+"""How far it stands back (sched(7)). With 0 a ping beside four downloads took 8 ms instead of 5 (p99)."""
+
+CARRIED_SOCKET_BYTES = 512 * 1024
+"""Asked for as buffers of what is carried: what is under way fits. With 256 KiB a download had half the rate."""
+
+CARRIER_PIPE_BYTES, CARRIER_TURN_BYTES = 512 * 1024, 512 * 1024
+"""Moved in one call, which some kernels let nobody interrupt, and in one turn. 128 KiB cost a quarter of the rate."""
+
+CARRIER_TELLS_SECONDS, CARRIER_AGAIN_SECONDS = 0.25, 1.0
+"""How often it says what it has moved; and before it is started again, should it end."""
+
 PIPE_BYTES = 1024 * 1024
 """Size asked for a relay pipe: the kernel's unprivileged maximum (pipe-max-size)."""
 
@@ -286,6 +305,12 @@ own 500, two thirds of 500 connections that ended together stayed open in the ag
 TUNNEL_DIALS = 2048
 """Connections whose SYN is held, or let through and not accepted yet; one beyond it is dropped, and comes again."""
 
+TUNNEL_DIAL_SECONDS = 15.0
+"""For the agent's answer to a host's connection: its own attempts have CONNECT_SECONDS."""
+
+TUNNEL_COUNT_SECONDS = 0.25
+"""How often the host's process for TCP says what it has moved: ``dconnect tun status`` is as old."""
+
 TUNNEL_KNOWN_ADDRESSES = 1024
 """Addresses whose text and object are kept: hosts dial the same few; making one costs as much as a system call."""
 
@@ -294,6 +319,9 @@ TUNNEL_ACCEPT_SECONDS = 10.0
 
 TUNNEL_LISTENERS = 1024
 """Destination ports that are listened on, of both families; the one not used for longest goes."""
+
+TUNNEL_SOCKETS = 32
+"""Made at once by the host's helper, to become listeners; with half of them left, more are asked for, within 1 ms."""
 
 TUNNEL_ACCEPTS_PER_TURN = 64
 """Connections accepted from one listener before others have their turn."""

@@ -21,7 +21,7 @@ from dconnect.proxy.guests import CROWDED, SHUTDOWN, Guests
 from dconnect.proxy.http import serve_http
 from dconnect.proxy.lookup import Lookup
 from dconnect.proxy.poller import Channel, Poller
-from dconnect.proxy.relay import PipePool, Relay
+from dconnect.proxy.relay import Carrier, PipePool, Relay
 from dconnect.proxy.socks import associate, serve_socks5
 from dconnect.proxy.socks4 import serve_socks4
 from dconnect.proxy.stream import Stream
@@ -96,7 +96,7 @@ class FrontDoor:
         self._observer = observer
         self._admits = admits
         self._max_clients = max_clients
-        self._pipes = PipePool()
+        self._pipes, self._carrier = PipePool(), Carrier(poller)
         self._fibers = Fibers(poller.loop)
         self._relays: dict[Relay, Session] = {}
         self._on_relay_end = self._relay_ended  # one bound method for all of them
@@ -151,6 +151,7 @@ class FrontDoor:
         await self._fibers.cancel()
         for relay in tuple(self._relays):
             relay.abort()
+        self._carrier.close()
         for timer in (self._again, self._relief):
             if timer is not None:
                 timer.cancel()
@@ -275,7 +276,7 @@ class FrontDoor:
         except asyncio.CancelledError:  # the agent stops
             if not client.relayed:
                 client.channel.reset()  # what is cut short must not look finished
-            if session.outcome == SHUTDOWN and session.front in ("none", "socks5", "socks4"):
+            if session.outcome == SHUTDOWN and session.front in ("none", "socks5", "socks4", "tunnel"):
                 self.ended(session)  # HTTP's was told where its requests are
             raise
         finally:
@@ -323,7 +324,9 @@ class FrontDoor:
     def relay(self, client: Stream, upstream: Channel, session: Session) -> None:
         client.relayed = True
         session.outcome = "relaying"
-        relay = Relay(self._poller, self._pipes, client.channel, upstream, self._on_relay_end)
+        # What a browser fetches is over soon; whoever has a tunnel sends everything through it.
+        carry = self._carrier.take if session.front == "tunnel" else None
+        relay = Relay(self._poller, self._pipes, client.channel, upstream, self._on_relay_end, carry=carry)
         self._relays[relay] = session
         relay.start()
 

@@ -30,7 +30,7 @@ async def serve_socks5(door: Door, client: Stream, session: Session) -> None:
     command, target = request
     match command:
         case socks5.CONNECT:
-            await tunnel(door, client, session, target, _granted, _failed)
+            await tunnel(door, client, session, target, *_replies(session))
         case socks5.UDP_ASSOCIATE:
             await associate(door, client, session)
         case socks5.RESOLVE:
@@ -120,9 +120,13 @@ async def _resolve_ptr(door: Door, client: Stream, session: Session, target: Tar
 
 async def _handshake(door: Door, client: Stream, session: Session) -> tuple[int, Target] | None:
     """Method selection, password and request; None when the client was refused."""
-    if not await _select_method(door, client, session):
+    method = await _select_method(door, client, session)
+    if method is None:
         return None
-    if door.accepts is not None and not await _signed_in(door.accepts, client, session):
+    if method == socks5.TUNNEL:
+        if not await _knows_the_token(door, client, session):
+            return None
+    elif door.accepts is not None and not await _signed_in(door.accepts, client, session):
         return None
     try:
         request = await client.parse(socks5.parse_request)
@@ -136,15 +140,28 @@ async def _handshake(door: Door, client: Stream, session: Session) -> tuple[int,
     return request.command, request.target
 
 
-async def _select_method(door: Door, client: Stream, session: Session) -> bool:
+async def _select_method(door: Door, client: Stream, session: Session) -> int | None:
     """The one method that we take, if it is among those offered (RFC 1928 §3)."""
     methods = await client.parse(socks5.parse_greeting)
+    if socks5.TUNNEL in methods and door.links is not None:
+        return socks5.TUNNEL
     method = socks5.NO_AUTHENTICATION if door.accepts is None else socks5.USERNAME_PASSWORD
     if method in methods:
         await client.channel.send(socks5.greeting_reply(method))
-        return True
+        return method
     wanted = "SOCKS5 without authentication" if door.accepts is None else "the password that the front door wants"
     session.outcome, session.detail = "no method", f"The client does not offer {wanted}."
+    await client.farewell(socks5.greeting_reply(socks5.NO_ACCEPTABLE_METHOD))
+    return None
+
+
+async def _knows_the_token(door: Door, client: Stream, session: Session) -> bool:
+    """Whether a client of the method TUNNEL may use it; it is told together with its request's outcome."""
+    _, token = await client.parse(socks5.parse_password)
+    if door.links is not None and door.links.opens(token):
+        session.front = "tunnel"
+        return True
+    session.outcome, session.detail = UNAUTHORIZED, "The link's token is wrong."
     await client.farewell(socks5.greeting_reply(socks5.NO_ACCEPTABLE_METHOD))
     return False
 
@@ -165,12 +182,26 @@ async def _tell(client: Stream, session: Session, error: DialError, failed: Call
     await client.farewell(failed(error.failure))
 
 
+def _replies(
+    session: Session,
+) -> tuple[Callable[[tuple[IPAddress, int]], bytes], Callable[[Failure], bytes]]:
+    return (_tunnel_granted, _tunnel_failed) if session.front == "tunnel" else (_granted, _failed)
+
+
 def _granted(bound: tuple[IPAddress, int]) -> bytes:
     return socks5.reply(socks5.SUCCEEDED, bound)
 
 
 def _failed(failure: Failure) -> bytes:
     return socks5.reply(failure.value.socks5_rep)
+
+
+def _tunnel_granted(bound: tuple[IPAddress, int]) -> bytes:
+    return socks5.greeting_reply(socks5.TUNNEL) + _granted(bound)
+
+
+def _tunnel_failed(failure: Failure) -> bytes:
+    return socks5.greeting_reply(socks5.TUNNEL) + _failed(failure)
 
 
 def _bound(upstream: Channel) -> tuple[IPAddress, int]:

@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dconnect.core.congestion import unpace
 from dconnect.core.errors import DconnectError, NotRunning
 from dconnect.core.limits import (
     LINK_ANSWER_BYTES,
@@ -16,7 +17,6 @@ from dconnect.core.limits import (
     LINK_UNSENT_BYTES,
     LINK_UNTAKEN_SECONDS,
 )
-from dconnect.tunnel.congestion import unpace
 
 PATH = "/api/v1/link"
 PROTOCOL = "dconnect-link/1"

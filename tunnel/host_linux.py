@@ -79,7 +79,8 @@ class LinuxHost:
             path = Path("/proc/sys/net", name.replace("*", device))
             if path.exists():  # where IPv6 is switched off there is none of its
                 path.write_text(value)
-        self._netlink.link("set", index=index, mtu=mtu, txqlen=DEVICE_PACKETS, state="up")
+        # There is no neighbour to ask: what leaves by the device is for whoever is at its other end.
+        self._netlink.link("set", index=index, mtu=mtu, txqlen=DEVICE_PACKETS, arp=False, state="up")
         self._add_addresses(device, index, addresses)
         wanted = {each.ip for each in addresses}
         for held in self._netlink.get_addr(index=index):

@@ -18,7 +18,8 @@ from dconnect.tunnel.host import Host
 from dconnect.tunnel.subnets import Choice, HostNet, Refused, Route, conflict, judge
 from dconnect.tunnel.wire.messages import Config, Interface
 
-MakeDevice = Callable[[int, str], Device]
+MakeDevice = Callable[[Config, int, str], Device]
+"""The agent's config, the MTU and a name → the device. Raises DconnectError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Keeper:
             reasons = " ".join(map(str, verdict.refused)) or "The agent names no subnet."
             raise DconnectError(f"There is nothing to route. {reasons}")
         self._mtu = min(self._mtu, config.mtu)
-        device = self._make(self._mtu, self._name)
+        device = self._make(config, self._mtu, self._name)
         try:
             self._host.set_up(device.name, addresses, self._mtu)
             self._addresses = addresses

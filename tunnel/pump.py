@@ -22,7 +22,7 @@ from dconnect.core.backoff import backoff
 from dconnect.core.errors import DconnectError, MalformedMessage
 from dconnect.core.limits import DEVICE_TURN_BYTES, DEVICE_TURN_PACKETS, DOWN_ANSWERS, LINK_RETRY_SECONDS
 from dconnect.tunnel.device import Device
-from dconnect.tunnel.dial import Connection
+from dconnect.tunnel.dial import Connection, Door
 from dconnect.tunnel.gate import Gate
 from dconnect.tunnel.link import Link, LinkLost
 from dconnect.tunnel.outbox import Outbox
@@ -65,6 +65,8 @@ class Pump:
         """
         self._resets = resets
         self._dial, self._mtu, self._on_config = dial, mtu, on_config
+        self.on_door: Callable[[Door | None], None] = lambda _: None
+        """Told where the agent is, once it has said what it wants, and None when the link is lost."""
         self.stats = Stats()
         self.link: Link | None = None
         self.error: DconnectError | None = None
@@ -194,6 +196,8 @@ class Pump:
         if not self._linked:  # later ones tell of networks that came and went
             self._linked = True
             self.stats.linked(time.time())
+            if self.link is not None:
+                self.on_door(self.link.door)
         self._address = next((each.ip for each in config.addresses if each.version == 4), None)
         self._on_config(config)
 
@@ -225,6 +229,7 @@ class Pump:
         self._poll.unregister(link.sock.fileno())
         link.close()
         self.link = None
+        self.on_door(None)
         self._writing = False
         self._outbox.clear()
         self.error = DconnectError(f"The link to the agent at {link.door} was lost: {error}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _SAMPLE_SECONDS = 2.0
@@ -26,6 +27,8 @@ class Stats:
     """How often a link was opened."""
     since: float = field(default_factory=time.time)
     """When the link came, or went: seconds since 1970."""
+    carried: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    """Bytes sent and received beside the link, so far."""
     _samples: list[tuple[float, int, int]] = field(default_factory=lambda: [(time.monotonic(), 0, 0)] * 2)
 
     def linked(self, now: float) -> None:
@@ -40,10 +43,16 @@ class Stats:
     def sample(self, now: float) -> None:
         """Note the counts now and then, for ``rates``."""
         if now - self._samples[-1][0] >= _SAMPLE_SECONDS:
-            self._samples = [self._samples[-1], (now, self.sent_bytes, self.received_bytes)]
+            self._samples = [self._samples[-1], (now, *self.totals())]
 
     def rates(self, now: float) -> tuple[float, float]:
         """Bits per second sent and received, lately."""
         moment, sent, received = self._samples[0]
         seconds = max(now - moment, 0.001)
-        return (self.sent_bytes - sent) * 8 / seconds, (self.received_bytes - received) * 8 / seconds
+        sent_now, received_now = self.totals()
+        return (sent_now - sent) * 8 / seconds, (received_now - received) * 8 / seconds
+
+    def totals(self) -> tuple[int, int]:
+        """All bytes sent and received."""
+        sent, received = self.carried()
+        return self.sent_bytes + sent, self.received_bytes + received

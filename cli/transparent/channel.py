@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import CHANNEL_LINE_BYTES
+
+_MOST_DESCRIPTORS = 64
+"""In one message: a device has five, and sockets come TUNNEL_SOCKETS at a time."""
 
 
 class Channel:
@@ -17,17 +22,24 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._received = b""
+        self._sending = threading.Lock()
         self.descriptors: list[int] = []
         """Received and not yet taken."""
 
-    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-        """Tell something.
+    def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Tell something; from any thread.
 
         Raises: OSError when the other end is gone.
         """
         line = json.dumps(message).encode() + b"\n"
-        sent = socket.send_fds(self.sock, [line], fds)
-        self.sock.sendall(line[sent:])
+        with self._sending:
+            sent = socket.send_fds(self.sock, [line], fds)
+            self.sock.sendall(line[sent:])
+
+    def take(self, count: int) -> list[int]:
+        """So many of the descriptors that were received, the oldest; they are the caller's."""
+        taken, self.descriptors = self.descriptors[:count], self.descriptors[count:]
+        return taken
 
     def receive(self) -> list[dict[str, Any]] | None:
         """What has come, once something has; None: the other end is gone.
@@ -35,7 +47,7 @@ class Channel:
         Raises: MalformedMessage.
         """
         try:
-            part, fds, _, _ = socket.recv_fds(self.sock, 65536, 2)
+            part, fds, _, _ = socket.recv_fds(self.sock, 65536, _MOST_DESCRIPTORS)
         except OSError:
             return None
         for fd in fds:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from dconnect.cli.transparent.channel import Channel
 from dconnect.cli.transparent.invoker import Invoker
@@ -31,7 +31,10 @@ from dconnect.tunnel.device import Device, open_device
 from dconnect.tunnel.host import Host
 from dconnect.tunnel.keeper import Keeper
 from dconnect.tunnel.subnets import Choice
-from dconnect.tunnel.wire.messages import Config
+from dconnect.tunnel.wire.messages import TCP_BY_SOCKS, Config
+
+if TYPE_CHECKING:
+    from dconnect.tunnel.private_linux import PrivateNetwork
 
 DEVICE = "dconnect0"
 """On Linux; macOS chooses itself."""
@@ -52,6 +55,8 @@ class Order:
     include: tuple[str, ...] = ()
     """CIDR texts."""
     exclude: tuple[str, ...] = ()
+    packets: bool = False
+    """TCP goes over the link as packets too, as it does on macOS."""
     context: str | None = None
     host: str | None = None
 
@@ -91,6 +96,7 @@ def run(order: Order, rundir: RunDir, invoker: Invoker, report: Report) -> None:
         held.callback(host.close)
         listener = held.enter_context(rundir.listen(invoker.uid, invoker.gid))
         helper = Helper(order, host, report)
+        held.callback(helper.close)
         pump = held.enter_context(Pumping(order, invoker, listener))
         listener.close()
         helper.serve(pump.channel, signals)
@@ -103,9 +109,31 @@ class Helper:
         self, order: Order, host: Host, report: Report, make: Callable[[int, str], Device] = open_device
     ) -> None:
         choice = Choice(*(tuple(map(ipaddress.ip_network, texts)) for texts in (order.include, order.exclude)))
-        self._keeper = Keeper(host, choice, order.mtu, make, DEVICE)
-        self._report = report
+        self._keeper = Keeper(host, choice, order.mtu, self._make_device, DEVICE)
+        self._host, self._report, self._make_simple = host, report, make
+        self._packets = order.packets
+        self._private: PrivateNetwork | None = None
         self._up = False
+
+    def _make_device(self, config: Config, mtu: int, name: str) -> Device:
+        """A private network's, where that can be; the simple one, which takes TCP as packets, otherwise.
+
+        Raises: DconnectError.
+        """
+        if sys.platform == "linux" and not self._packets and TCP_BY_SOCKS in config.features:
+            from dconnect.tunnel.private_linux import Lacking, PrivateNetwork  # noqa: PLC0415 - only there
+
+            with suppress(Lacking):
+                self._private = PrivateNetwork(name, mtu, [each.network for each in config.addresses])
+                return self._private.device
+        return self._make_simple(mtu, name)
+
+    def close(self) -> None:
+        """Remove what does not vanish at once with the pump."""
+        if self._private is not None:
+            self._private.close()
+            with suppress(OSError):
+                self._host.delete(DEVICE)
 
     def serve(self, channel: Channel, signals: socket.socket) -> None:
         """Do what the pump asks, until it or a signal ends it.
@@ -132,6 +160,9 @@ class Helper:
     def _handle(self, channel: Channel, message: dict[str, Any]) -> None:
         if "error" in message:
             raise failure(message)
+        if "sockets" in message:
+            self._supply(channel, 6 if message["sockets"] == 6 else 4)
+            return
         config = Config.parse(str(message.get("config")).encode())
         door = parse_ip(str(message.get("door")))
         try:
@@ -146,7 +177,19 @@ class Helper:
             with suppress(OSError):
                 channel.send({"trouble": str(error)})
             return
+        if self._private is not None:
+            self._private.keep_apart([each.network for each in config.addresses])
         self._tell(channel, device)
+
+    def _supply(self, channel: Channel, version: int) -> None:
+        """Have the pump listen in the private network."""
+        if self._private is None:
+            return
+        sockets = self._private.sockets(version)
+        with suppress(OSError):
+            channel.send({"sockets": version, "count": len(sockets)}, [each.fileno() for each in sockets])
+        for each in sockets:
+            each.close()
 
     def _recheck(self, channel: Channel) -> None:
         try:
@@ -167,9 +210,15 @@ class Helper:
             "dns": [str(each) for each in kept.dns],
             "refused": [{"subnet": str(each.subnet), "reason": each.reason} for each in kept.refused],
         }
-        with suppress(OSError):  # a pump that is gone is seen at the next turn
-            channel.send(message, device.descriptors if device is not None else ())
+        descriptors: tuple[int, ...] = ()
         if device is not None:
+            descriptors = device.descriptors if self._private is None else self._private.descriptors
+            message |= {"descriptors": len(descriptors), "private": self._private is not None}
+        with suppress(OSError):  # a pump that is gone is seen at the next turn
+            channel.send(message, descriptors)
+        if device is not None:
+            if self._private is not None:
+                self._private.syns.close()
             device.close()  # the pump alone holds it now: it ends with the pump, whatever becomes of us
             self._up = True
             self._report(message)

@@ -52,7 +52,9 @@ def run(order: Order, command: Sequence[str]) -> int:
             f"{gid} {gid}"
         )  # the command has no right to raw sockets
         started = held.enter_context(_Command(command))
-        Helper(order, host, started.start).serve(pump.channel, started.ended)
+        helper = Helper(order, host, started.start)
+        held.callback(helper.close)
+        helper.serve(pump.channel, started.ended)
         return started.code()
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dconnect.cli import client, engines, passwords
 from dconnect.cli.transparent.channel import Channel
@@ -24,6 +24,9 @@ from dconnect.tunnel.dial import Connection, Door, NoTunnel, connect
 from dconnect.tunnel.gate import Gate
 from dconnect.tunnel.pump import Pump, Stopped
 from dconnect.tunnel.wire.messages import Config
+
+if TYPE_CHECKING:
+    from dconnect.cli.transparent.tcp import TcpProcess
 
 
 class Finder:
@@ -89,6 +92,8 @@ class Pumping:
         """What the helper said last."""
         self._trouble = ""
         self._started = time.time()
+        self._tcp: TcpProcess | None = None
+        """Where the host's TCP ends in this host's private network."""
         listener.setblocking(False)
         self._pump.watch(channel.sock.fileno(), self._from_helper)
         self._pump.watch(listener.fileno(), self._from_person)
@@ -101,6 +106,8 @@ class Pumping:
         except Stopped as stopped:
             reason = str(stopped)
         finally:
+            if self._tcp is not None:
+                self._tcp.close()
             self._pump.close(reason)
         return reason
 
@@ -125,6 +132,11 @@ class Pumping:
         if messages is None:
             raise Stopped("the tunnel was taken down")
         for message in messages:
+            if "sockets" in message:
+                sockets = self._channel.take(message["count"])
+                assert self._tcp is not None
+                self._tcp.supply(message["sockets"], sockets)
+                continue
             self._trouble = str(message.get("trouble", ""))
             if self._trouble:
                 continue
@@ -133,8 +145,35 @@ class Pumping:
             subnets = tuple(map(ipaddress.ip_network, message["subnets"]))
             self._pump.admit(Gate(addresses, subnets))
             if first:
-                queues, self._channel.descriptors = self._channel.descriptors, []
-                self._pump.attach(inherited_device(queues, message["mtu"]))
+                self._attach(message)
+            if self._tcp is not None:
+                self._tcp.tell_addresses(addresses)
+
+    def _attach(self, message: dict[str, Any]) -> None:
+        """Own the device."""
+        fds = self._channel.take(message["descriptors"])
+        if not message["private"]:
+            self._pump.attach(inherited_device(fds, message["mtu"]))
+            return
+        from dconnect.cli.transparent.tcp import TcpProcess  # noqa: PLC0415 - only on Linux
+        from dconnect.tunnel.private import PrivateDevice  # noqa: PLC0415 - likewise
+
+        self._pump.attach(device := PrivateDevice.from_fds(fds[:3], message["device"], message["mtu"]))
+        self._tcp = tcp = TcpProcess([os.dup(device.descriptors[0]), *fds[3:]], self._want_sockets)
+        self._pump.watch(tcp.channel.sock.fileno(), self._from_tcp)
+        self._pump.on_door = tcp.tell_door
+        self._pump.stats.carried = lambda: tcp.moved
+        if self._pump.link is not None:
+            tcp.tell_door(self._pump.link.door)
+
+    def _from_tcp(self) -> None:
+        assert self._tcp is not None
+        if not self._tcp.hear():
+            raise Stopped("the process that carries its connections ended")
+
+    def _want_sockets(self, version: int) -> None:
+        with contextlib.suppress(OSError):  # a helper that is gone is seen by itself
+            self._channel.send({"sockets": version})
 
     def _from_person(self) -> None:
         """Somebody wants the status: the connection is the question."""
@@ -149,6 +188,7 @@ class Pumping:
         pump, link, now = self._pump, self._pump.link, time.monotonic()
         stats = pump.stats
         sent, received = stats.rates(now)
+        sent_bytes, received_bytes = stats.totals()
         up = link is not None and link.config is not None
         rtt = link.rtt if link is not None else None
         return {
@@ -164,8 +204,9 @@ class Pumping:
                 "opened": stats.links,
             },
             "trouble": self._trouble or None,
-            "sent": {"packets": stats.sent, "bytes": stats.sent_bytes, "bits_per_s": round(sent)},
-            "received": {"packets": stats.received, "bytes": stats.received_bytes, "bits_per_s": round(received)},
+            "connections": self._tcp.connections if self._tcp is not None else None,
+            "sent": {"packets": stats.sent, "bytes": sent_bytes, "bits_per_s": round(sent)},
+            "received": {"packets": stats.received, "bytes": received_bytes, "bits_per_s": round(received)},
             "dropped": stats.dropped,
             "refused_packets": stats.refused,
             "unreachable": stats.unreachable,

@@ -20,12 +20,20 @@ from dconnect.cli.transparent.rundir import RunDir
 from dconnect.core.errors import DconnectError, UsageError
 
 
-def order(mtu: int, include: Sequence[str], exclude: Sequence[str], context: str | None, host: str | None) -> Order:
+def order(
+    mtu: int,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    context: str | None,
+    host: str | None,
+    *,
+    packets: bool = False,
+) -> Order:
     """What is asked for, checked.
 
     Raises: UsageError.
     """
-    return Order(mtu, _cidrs("--include", include), _cidrs("--exclude", exclude), context, host)
+    return Order(mtu, _cidrs("--include", include), _cidrs("--exclude", exclude), packets, context, host)
 
 
 def _cidrs(option: str, texts: Sequence[str]) -> tuple[str, ...]:

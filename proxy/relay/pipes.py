@@ -48,10 +48,10 @@ class Pipe:
 
     __slots__ = ("_capacity", "_read", "_write", "slots")
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = PIPE_BYTES) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         with contextlib.suppress(OSError):
-            fcntl.fcntl(self._write, F_SETPIPE_SZ, PIPE_BYTES)
+            fcntl.fcntl(self._write, F_SETPIPE_SZ, size)
         self._capacity = fcntl.fcntl(self._write, F_GETPIPE_SZ)
         self.slots = self._capacity // PAGE_BYTES
 
@@ -93,7 +93,9 @@ class Buffer:
 class PipePool:
     """A bounded list of empty pipes, lent and taken back."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = PIPE_BYTES) -> None:
+        """Begin with none; ``size`` is asked for each, in bytes."""
+        self._size = size
         self._free: list[Pipe] = []
 
     def borrow(self) -> Conduit:
@@ -101,7 +103,7 @@ class PipePool:
         if self._free:
             return self._free.pop()
         try:
-            return Pipe()
+            return Pipe(self._size)
         except OSError:
             return Buffer()
 

@@ -16,10 +16,15 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from typing import TypeAlias
 
-from dconnect.core.limits import RELAY_TURN_BYTES
+from dconnect.core.limits import RELAY_BULK_BYTES, RELAY_TURN_BYTES
 from dconnect.proxy.poller import ERROR, HANGUP, NOT_DRY, READ, URGENT, WRITE, Channel, Poller
 from dconnect.proxy.relay.pipes import Conduit, PipePool
+
+Carry: TypeAlias = "Callable[[Relay, int, int], bool]"
+"""Takes a relay that moves much, with the client's descriptor and the upstream's, to another process, if it can."""
+_NEVER = 1 << 63
 
 
 class Direction:
@@ -40,7 +45,20 @@ class Direction:
 class Relay:
     """Relays until both directions have ended or one side was cut."""
 
-    __slots__ = ("_client", "_down", "_on_end", "_over", "_poller", "_pool", "_up", "_upstream")
+    __slots__ = (
+        "_before",
+        "_bulk_at",
+        "_carry",
+        "_client",
+        "_down",
+        "_on_end",
+        "_over",
+        "_poller",
+        "_pool",
+        "_turn",
+        "_up",
+        "_upstream",
+    )
 
     def __init__(
         self,
@@ -49,6 +67,9 @@ class Relay:
         client: Channel,
         upstream: Channel,
         on_end: Callable[[Relay, OSError | None], None],
+        *,
+        carry: Carry | None = None,
+        turn: int = RELAY_TURN_BYTES,
     ) -> None:
         """Take over both sockets; ``start`` begins.
 
@@ -59,6 +80,8 @@ class Relay:
             upstream: the other side.
             on_end: called once with the relay and the error that cut it or None, after both sockets are closed;
                 maybe within ``start``.
+            carry: where the relay may go on, once it is found to move much.
+            turn: bytes that a direction moves before others have their turn.
         """
         self._poller = poller
         self._pool = pool
@@ -66,6 +89,10 @@ class Relay:
         self._upstream = upstream
         self._on_end = on_end
         self._over = False
+        self._carry, self._turn = carry, turn
+        self._bulk_at = RELAY_BULK_BYTES if carry is not None else _NEVER
+        self._before = 0, 0
+        """Bytes up and down before it was given away."""
         self._up = Direction(client, upstream)
         self._down = Direction(upstream, client)
 
@@ -117,7 +144,7 @@ class Relay:
         direction.conduit = None
         sink, held = direction.sink.fd, direction.held
         filled = 0
-        stop_at = direction.moved + RELAY_TURN_BYTES
+        stop_at = direction.moved + self._turn
         try:
             while True:
                 if not held:
@@ -147,8 +174,34 @@ class Relay:
             direction.sink.tell_writable()
             return
         self._pool.give_back(conduit)
+        self._rest(direction)
+
+    def _rest(self, direction: Direction) -> None:
+        """A direction has nothing in hand: whether it ends, or goes on elsewhere."""
         if direction.shut:
             self._finish(direction)
+        elif direction.moved >= self._bulk_at:
+            self._give_away()
+
+    def _give_away(self) -> None:
+        """Have it go on elsewhere, if no byte is in our hands, and nothing that only we know."""
+        if self._carry is None or any(each.conduit is not None or each.urgent for each in (self._up, self._down)):
+            return
+        if not self._carry(self, self._client.fd, self._upstream.fd):
+            self._bulk_at += RELAY_BULK_BYTES  # and then ask again
+            return
+        self._over = True
+        self._before = self.moved
+        self._client.leave()
+        self._upstream.leave()
+
+    def carried(self, up: int, down: int) -> None:
+        """So many bytes have been moved where it went on."""
+        self._up.moved, self._down.moved = self._before[0] + up, self._before[1] + down
+
+    def ended_there(self, error: OSError | None) -> None:
+        """It has ended where it went on."""
+        self._on_end(self, error)
 
     def _fill(self, conduit: Conduit, direction: Direction) -> int:
         count = conduit.fill(direction.source.fd, urgent=direction.urgent)

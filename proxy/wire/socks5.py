@@ -13,11 +13,17 @@ from dconnect.core.errors import MalformedMessage
 VERSION = 5
 NO_AUTHENTICATION, USERNAME_PASSWORD = 0x00, 0x02
 NO_ACCEPTABLE_METHOD = 0xFF
+TUNNEL = 0x80
+"""Ours, of those "reserved for private methods" (RFC 1928 §3): the client says the link's token, in RFC 1929's form,
+and its request right behind it; the method's reply comes with the request's, in one segment."""
 CONNECT, BIND, UDP_ASSOCIATE = 1, 2, 3
 RESOLVE, RESOLVE_PTR = 0xF0, 0xF1
 """Tor's (socks-extensions.txt §2): the target's name is to be looked up, or its address, and nothing connected."""
 IPV4, DOMAIN, IPV6 = 1, 3, 4
 SUCCEEDED, GENERAL_FAILURE, COMMAND_NOT_SUPPORTED, ADDRESS_TYPE_NOT_SUPPORTED = 0, 1, 7, 8
+
+TUNNEL_REPLY_BYTES = 12
+"""The least that ``parse_tunnel_reply`` reads: whoever reads no more at first has nothing of what comes behind it."""
 
 
 class Request(NamedTuple):
@@ -49,6 +55,37 @@ def parse_greeting(buffer: bytes | bytearray) -> tuple[bytes, int] | None:
 def greeting_reply(method: int) -> bytes:
     """VER u8 = 5 | METHOD u8 (RFC 1928 §3); FF refuses."""
     return bytes((VERSION, method))
+
+
+def tunnel_request(user: bytes, token: bytes, address: IPAddress, port: int) -> bytes:
+    """All that a client of TUNNEL says, for one segment.
+
+    Wire: as ``parse_greeting``, ``parse_password`` and ``parse_request`` read it, one behind the other.
+    """
+    kind = IPV4 if address.version == 4 else IPV6
+    told = bytes((VERSION, 1, TUNNEL, 1, len(user))) + user + bytes((len(token),)) + token
+    return told + bytes((VERSION, CONNECT, 0, kind)) + address.packed + struct.pack("!H", port)
+
+
+def parse_tunnel_reply(buffer: bytes | bytearray) -> tuple[int, int] | None:
+    """What a client of TUNNEL is told: the methods' reply, with the request's behind it unless that is FF.
+
+    Wire:    VER u8 = 5 | METHOD u8 | VER u8 = 5 | REP u8 | RSV u8 | ATYP u8 | BND.ADDR | BND.PORT u16
+    Returns: (REP, or NO_ACCEPTABLE_METHOD; bytes that it has), or None when there are fewer.
+    Raises:  MalformedMessage: it is anything else.
+    """
+    if len(buffer) < 2:
+        return None
+    if buffer[0] != VERSION or buffer[1] not in (TUNNEL, NO_ACCEPTABLE_METHOD):
+        raise MalformedMessage("What answers is no SOCKS5 server that has the tunnel's method.")
+    if buffer[1] == NO_ACCEPTABLE_METHOD:
+        return NO_ACCEPTABLE_METHOD, 2
+    if len(buffer) < 6:
+        return None
+    if buffer[2] != VERSION or buffer[5] not in (IPV4, IPV6):
+        raise MalformedMessage("The SOCKS5 reply of the tunnel's method has another form than it should.")
+    size = TUNNEL_REPLY_BYTES + (12 if buffer[5] == IPV6 else 0)
+    return (buffer[3], size) if len(buffer) >= size else None
 
 
 def parse_password(buffer: bytes | bytearray) -> tuple[tuple[bytes, bytes], int] | None:

@@ -18,7 +18,7 @@ from bench.programs import Site
 from bench.tunnels import MTUS, Tunnels
 
 VPNS = ("openvpn", "wireguard-go")
-PINGS_PER_SECOND, CONNECTIONS_PER_SECOND = 200, 100
+PINGS_PER_SECOND, CONNECTIONS_PER_SECOND = 50, 100
 LONGER = 3
 """Times the seconds of another test: a 99th percentile wants many."""
 LOAD_WARM_UP = 0.2

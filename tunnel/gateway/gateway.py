@@ -40,7 +40,7 @@ from dconnect.tunnel.gateway.ways import Ways
 from dconnect.tunnel.wire import icmp
 from dconnect.tunnel.wire.fragments import Reassembly, split
 from dconnect.tunnel.wire.frames import HEADER_BYTES
-from dconnect.tunnel.wire.messages import Config, Hello
+from dconnect.tunnel.wire.messages import TCP_BY_SOCKS, Config, Hello
 from dconnect.tunnel.wire.packets import FRAGMENT, ICMP, ICMP6, SYN, TCP, Packet, flow, parse
 
 FULL = (
@@ -164,7 +164,8 @@ class Gateway:
     def _configure(self, link: Link) -> None:
         if self._subnets is not None:
             plan = self._plan
-            config = Config(PACKET_BYTES, plan.interfaces(link.number), self._subnets, (plan.own4, plan.own6))
+            addresses, dns = plan.interfaces(link.number), (plan.own4, plan.own6)
+            config = Config(PACKET_BYTES, addresses, self._subnets, dns, frozenset((TCP_BY_SOCKS,)))
             link.configure(config)
 
     def deliver(self, link: Link, packet: memoryview) -> None:

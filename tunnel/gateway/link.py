@@ -12,6 +12,7 @@ import socket
 import struct
 from typing import Protocol
 
+from dconnect.core.congestion import unpace
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.limits import (
@@ -25,7 +26,6 @@ from dconnect.core.limits import (
     LINK_UNSENT_BYTES,
     PACKET_BYTES,
 )
-from dconnect.tunnel.congestion import unpace
 from dconnect.tunnel.outbox import Outbox
 from dconnect.tunnel.wire import frames
 from dconnect.tunnel.wire.messages import Config, Hello

@@ -11,25 +11,20 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable
 
+from dconnect.core.congestion import unpace
 from dconnect.core.limits import LISTEN_BACKLOG, TUNNEL_LISTENERS, TUNNEL_SOCKET_BYTES
-from dconnect.tunnel.congestion import unpace
-
-_IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
-_TRANSPARENT = {4: (socket.IPPROTO_IP, _IP_TRANSPARENT), 6: (socket.IPPROTO_IPV6, _IPV6_TRANSPARENT)}
+from dconnect.tunnel.transparent import transparent
 
 
 def listen(version: int, port: int, device: str) -> socket.socket:
     """One listener, non-blocking. Raises: OSError."""
-    sock = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock = transparent(version)
     try:
-        sock.setsockopt(*_TRANSPARENT[version], 1)
         # The front door and DNS have ports of their own here, on all devices.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         with contextlib.suppress(PermissionError):  # before Linux 5.7 it takes NET_RAW; strangers are cut in any case
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-        if version == 6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, TUNNEL_SOCKET_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TUNNEL_SOCKET_BYTES)
         unpace(sock)

@@ -5,34 +5,48 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dconnect.core.address import IPAddress, canonical
 from dconnect.core.limits import TUNNEL_KNOWN_ADDRESSES
 from dconnect.tunnel.gateway.counters import Counters
 from dconnect.tunnel.gateway.link import Link
-from dconnect.tunnel.gateway.ways import Ways
+from dconnect.tunnel.gateway.ways import Connects, Ways
 from dconnect.tunnel.wire.packets import Packet
 
+L_contra = TypeVar("L_contra", contravariant=True)
+"""What tells one host's packets from another's."""
 
-class Router(Protocol):
-    """The gateway, as seen by its parts."""
+
+class TcpRouter(Protocol[L_contra]):
+    """Whoever has the packets, as seen by ``tcp``."""
 
     loop: asyncio.AbstractEventLoop
-    ways: Ways
     counters: Counters
+
+    @property
+    def ways(self) -> Connects:
+        """The way out."""
 
     def is_own(self, address: bytes) -> bool:
         """Whether it is the agent's end of the tunnel."""
 
     def admit(self, packet: memoryview) -> None:
-        """Give a packet to the agent's kernel."""
+        """Give a packet to the kernel that ends the connections."""
 
-    def send(self, link: Link, packet: bytes) -> None:
+    def send(self, link: L_contra, packet: bytes) -> None:
         """Send a packet to a link's host, in fragments where its MTU wants them."""
 
-    def unreachable(self, link: Link, packet: Packet, code: int) -> None:
+    def unreachable(self, link: L_contra, packet: Packet, code: int) -> None:
         """Tell the host that a packet did not arrive, where that may be told; ``code`` is ``icmp.unreachable``'s."""
+
+
+class Router(TcpRouter[Link], Protocol):
+    """The gateway, as seen by all its parts."""
+
+    @property
+    def ways(self) -> Ways:
+        """The way out."""
 
 
 @functools.lru_cache(TUNNEL_KNOWN_ADDRESSES)

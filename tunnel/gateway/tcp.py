@@ -16,6 +16,7 @@ import functools
 import socket
 import struct
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from dconnect.core.address import Target
 from dconnect.core.errors import DialError, MalformedMessage
@@ -27,22 +28,23 @@ from dconnect.core.limits import (
     TUNNEL_DIALS,
     TUNNEL_KNOWN_ADDRESSES,
 )
-from dconnect.tunnel.gateway.link import Link
 from dconnect.tunnel.gateway.listeners import Listeners
-from dconnect.tunnel.gateway.router import Router, address_of
+from dconnect.tunnel.gateway.router import TcpRouter, address_of
 from dconnect.tunnel.wire import tcp
 from dconnect.tunnel.wire.packets import parse
 
 DNS_PORT = 53
 _RESET = struct.pack("ii", 1, 0)
+L = TypeVar("L")
+"""What tells one host's packets from another's."""
 
 
-class _Held:
+class _Held(Generic[L]):
     """One connection that is to be."""
 
     __slots__ = ("key", "link", "packet", "port", "session", "until", "upstream", "version")
 
-    def __init__(self, link: Link, key: bytes, packet: bytes, session: Session) -> None:
+    def __init__(self, link: L, key: bytes, packet: bytes, session: Session) -> None:
         self.link = link
         self.key = key
         self.packet = packet
@@ -55,18 +57,18 @@ class _Held:
         self.until = 0.0
 
 
-class Connections:
-    """Those of all links that are dialed or not accepted yet."""
+class Connections(Generic[L]):
+    """Those of all hosts that are dialed or not accepted yet."""
 
-    def __init__(self, router: Router, listen: Callable[[int, int], socket.socket]) -> None:
+    def __init__(self, router: TcpRouter[L], listen: Callable[[int, int], socket.socket]) -> None:
         """Begin with none; ``listen`` makes listeners, as ``listeners.listen`` does."""
         self._router = router
         self._loop = router.loop
-        self._held: dict[bytes, _Held] = {}
+        self._held: dict[bytes, _Held[L]] = {}
         self._listeners = Listeners(listen, self._watch, self._unwatch)
         self._sweeper = self._loop.call_later(1.0, self._sweep)
 
-    def syn(self, link: Link, key: bytes, packet: memoryview) -> None:
+    def syn(self, link: L, key: bytes, packet: memoryview) -> None:
         """Take the first segment of a connection; ``key`` is ``packets.flow``'s."""
         router = self._router
         held = self._held.get(key)
@@ -86,7 +88,7 @@ class Connections:
         self._held[key] = held = _Held(link, key, bytes(packet), session)
         router.ways.dials.start(self._dial(held, address))
 
-    def forget(self, link: Link) -> None:
+    def forget(self, link: L) -> None:
         """A link is lost: what it waits for is given up."""
         for held in [held for held in self._held.values() if held.link is link and held.upstream is not None]:
             self._give_up(held, "The host's link was lost before its connection was there.")
@@ -99,7 +101,7 @@ class Connections:
             self._give_up(held, "The agent stopped.")
         self._listeners.close()
 
-    async def _dial(self, held: _Held, address: bytes) -> None:
+    async def _dial(self, held: _Held[L], address: bytes) -> None:
         try:
             upstream = await self._connect(held, address)
             try:
@@ -119,7 +121,7 @@ class Connections:
         held.until = self._loop.time() + TUNNEL_ACCEPT_SECONDS
         self._router.admit(memoryview(held.packet))
 
-    async def _connect(self, held: _Held, address: bytes) -> socket.socket:
+    async def _connect(self, held: _Held[L], address: bytes) -> socket.socket:
         router = self._router
         if not router.is_own(address):
             return await router.ways.connect(address_of(address), held.port, held.session)
@@ -127,7 +129,7 @@ class Connections:
             raise DialError(Failure.REFUSED, "At the tunnel's own address nothing but names is served.")
         return await router.ways.own_dns()
 
-    def _refuse(self, held: _Held, error: DialError) -> None:
+    def _refuse(self, held: _Held[L], error: DialError) -> None:
         """Let the host feel what the dial felt."""
         router, failure = self._router, error.failure
         held.session.outcome, held.session.detail = failure.name.lower(), str(error)
@@ -169,7 +171,7 @@ class Connections:
                 continue
             self._pair(held, client, held.upstream)
 
-    def _pair(self, held: _Held, client: socket.socket, upstream: socket.socket) -> None:
+    def _pair(self, held: _Held[L], client: socket.socket, upstream: socket.socket) -> None:
         del self._held[held.key]
         self._listeners.release(held.version, held.port)
         session = held.session
@@ -185,7 +187,7 @@ class Connections:
             self._give_up(held, "The host did not go on with its connection.")
         self._sweeper = self._loop.call_later(1.0, self._sweep)
 
-    def _give_up(self, held: _Held, why: str) -> None:
+    def _give_up(self, held: _Held[L], why: str) -> None:
         if self._held.pop(held.key, None) is None or held.upstream is None:
             return
         self._listeners.release(held.version, held.port)

@@ -20,8 +20,8 @@ class Dials(Protocol):
         """End all, and wait until they have ended."""
 
 
-class Ways(Protocol):
-    """The way out, and who is told."""
+class Connects(Protocol):
+    """The way out for TCP, and who is told."""
 
     dials: Dials
 
@@ -37,6 +37,22 @@ class Ways(Protocol):
         Raises: DialError.
         """
 
+    def relay(self, client: socket.socket, upstream: socket.socket, session: Session) -> bool:
+        """Have somebody relay between two connections, and own them; False when nobody can.
+
+        ``client`` may block still.
+        """
+
+    def prepare(self, listener: socket.socket) -> None:
+        """Give a listener what all connections of the agent have; those that it accepts inherit it."""
+
+    def ended(self, session: Session) -> None:
+        """A flow that never came to a relay, or a link, is over."""
+
+
+class Ways(Connects, Protocol):
+    """The same for all that a gateway takes."""
+
     async def datagram(self, address: IPAddress, port: int) -> socket.socket:
         """A connected, non-blocking UDP socket to where a rule lets one go.
 
@@ -49,17 +65,5 @@ class Ways(Protocol):
         Raises: DialError with the true reason.
         """
 
-    def relay(self, client: socket.socket, upstream: socket.socket, session: Session) -> bool:
-        """Have somebody relay between two connections, and own them; False when nobody can.
-
-        ``client`` may block still.
-        """
-
     def answer(self, query: bytes, respond: Callable[[bytes], None]) -> None:
         """Answer a DNS query over UDP, soon or now, or never where that is the answer."""
-
-    def prepare(self, listener: socket.socket) -> None:
-        """Give a listener what all connections of the agent have; those that it accepts inherit it."""
-
-    def ended(self, session: Session) -> None:
-        """A flow that never came to a relay, or a link, is over."""

@@ -26,6 +26,8 @@ from dconnect.core.limits import (
 
 VERSION = 1
 """Of the link; ends of different versions do not talk."""
+TCP_BY_SOCKS = "tcp-by-socks"
+"""A feature of the agent: its front door knows the SOCKS5 method by which a host dials each connection by itself."""
 
 Interface: TypeAlias = IPv4Interface | IPv6Interface
 T = TypeVar("T")
@@ -66,15 +68,13 @@ class Hello:
         told = _object("hello", payload)
         _check_version("hello", told)
         mtu = _mtu("hello", told)
-        features = _list("hello", told, "features", LINK_FEATURES)
-        if any(not isinstance(word, str) or not 0 < len(word) <= LINK_FEATURE_CHARS for word in features):
-            raise MalformedMessage("The link's hello names a feature that is no word.")
+        features = _features("hello", told)
         host = told.get("host", "")
         if not isinstance(host, str) or len(host) > LINK_HOST_CHARS:
             raise MalformedMessage(f"The link's hello has no text of at most {LINK_HOST_CHARS} characters as 'host'.")
         address = told.get("address")
         had = _read(ipaddress.ip_address, address, "hello") if address is not None else None
-        return Hello(mtu, frozenset(features), had, host)
+        return Hello(mtu, features, had, host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,8 @@ class Config:
     """What the host is to set up for the agent, whole each time.
 
     JSON:  {"version": 1, "mtu": 65535, "addresses": ["10.0.0.2/24", "fd00::2/64"],
-            "subnets": ["172.17.0.0/16"], "dns": ["10.0.0.1", "fd00::1"]}
+            "subnets": ["172.17.0.0/16"], "dns": ["10.0.0.1", "fd00::1"], "features": ["…"]},
+           the last where it has any
 
     Whether a subnet may be routed is the host's to judge: anything can stand here.
     """
@@ -95,16 +96,20 @@ class Config:
     """To be routed into it."""
     dns: tuple[IPAddress, ...]
     """Where names are answered, on port 53; within one of the subnets or addresses."""
+    features: frozenset[str] = frozenset()
+    """What else the agent can do: words that both ends know; others mean nothing."""
 
     def encode(self) -> bytes:
         """The payload of a config frame."""
-        told = {
+        told: dict[str, Any] = {
             "version": VERSION,
             "mtu": self.mtu,
             "addresses": [str(address) for address in self.addresses],
             "subnets": [str(subnet) for subnet in self.subnets],
             "dns": [str(address) for address in self.dns],
         }
+        if self.features:
+            told["features"] = sorted(self.features)
         return orjson.dumps(told)
 
     @staticmethod
@@ -123,6 +128,7 @@ class Config:
             tuple(_read(ipaddress.ip_interface, address) for address in addresses),
             tuple(_read(ipaddress.ip_network, subnet) for subnet in subnets),
             tuple(_read(ipaddress.ip_address, address) for address in dns),
+            _features("config", told) if "features" in told else frozenset(),
         )
 
 
@@ -149,6 +155,13 @@ def _mtu(frame: str, told: dict[str, Any]) -> int:
     if not LEAST_MTU <= mtu <= PACKET_BYTES:
         raise MalformedMessage(f"The link's {frame} names an MTU of {mtu}, which is not {LEAST_MTU} to {PACKET_BYTES}.")
     return mtu
+
+
+def _features(frame: str, told: dict[str, Any]) -> frozenset[str]:
+    words = _list(frame, told, "features", LINK_FEATURES)
+    if any(not isinstance(word, str) or not 0 < len(word) <= LINK_FEATURE_CHARS for word in words):
+        raise MalformedMessage(f"The link's {frame} names a feature that is no word.")
+    return frozenset(words)
 
 
 def _number(frame: str, told: dict[str, Any], key: str) -> int:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dconnect.tunnel.congestion import unpace
+from dconnect.core.congestion import unpace
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a connection cannot choose")

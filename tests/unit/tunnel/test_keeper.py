@@ -25,7 +25,7 @@ class Scene:
         self.made: list[tuple[int, str]] = []
         self.keeper = Keeper(self.host, Choice(), 65_535, self._make, "dconnect0")
 
-    def _make(self, mtu: int, name: str) -> MemoryDevice:
+    def _make(self, _config: Config, mtu: int, name: str) -> MemoryDevice:
         self.made.append((mtu, name))
         device, other = MemoryDevice.pair(mtu)
         other.close()

@@ -1,0 +1,319 @@
+"""Where the host's TCP ends, if it has a private network: each connection goes to the agent by one of its own.
+
+    SYN ──▶ held ──▶ the front door dials (SOCKS5, the tunnel's method) ──no──▶ RST, ICMP unreachable, or silence
+                          │ yes
+                          ▼
+                SYN to the private network's kernel ──▶ accepted ──▶ relayed, bytes as they are
+
+It is the gateway's way (``tunnel.gateway.tcp``), done at this end: what crosses to the agent is bytes, not packets. The
+process is the pump's child, and its own so that pings do not wait for bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import json
+import resource
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+import uvloop
+
+from dconnect.cli.transparent.channel import Channel as PumpChannel
+from dconnect.cli.transparent.tcp import whole
+from dconnect.core.address import IPAddress
+from dconnect.core.credentials import GENERATED_USER
+from dconnect.core.errors import DialError, MalformedMessage
+from dconnect.core.events import Session
+from dconnect.core.failure import Failure, from_errno, from_socks5_rep
+from dconnect.core.limits import (
+    DEVICE_TURN_PACKETS,
+    LINK_CONNECT_SECONDS,
+    LISTEN_BACKLOG,
+    PACKET_BYTES,
+    TUNNEL_COUNT_SECONDS,
+    TUNNEL_DIAL_SECONDS,
+    TUNNEL_ERRORS_PER_SECOND,
+    TUNNEL_SOCKETS,
+)
+from dconnect.proxy.fiber import Fibers
+from dconnect.proxy.poller import Channel, Poller, connect
+from dconnect.proxy.relay import Carrier, PipePool, Relay
+from dconnect.proxy.wire import socks5
+from dconnect.tunnel.dial import Door
+from dconnect.tunnel.gateway.counters import Counters
+from dconnect.tunnel.gateway.tcp import Connections
+from dconnect.tunnel.gateway.ways import Dials
+from dconnect.tunnel.linux import LinuxDevice
+from dconnect.tunnel.private import Answers
+from dconnect.tunnel.wire import icmp
+from dconnect.tunnel.wire.packets import SYN, Packet, flow
+
+_RESERVED_DESCRIPTORS = 256
+"""Not for connections: the tunnel's own, and pipes."""
+
+
+class Terminal:
+    """All of it. ``Connections`` sees it as its router, and as its ways."""
+
+    def __init__(self, syns: LinuxDevice, answers: Answers, channel: PumpChannel) -> None:
+        """Own them, within the event loop.
+
+        Args:
+            syns: gives SYNs, and takes them.
+            answers: to the host.
+            channel: the pump's.
+        """
+        self._syns, self._answers, self._channel = syns, answers, channel
+        self.loop = asyncio.get_running_loop()
+        self.counters = Counters()
+        self._door: Door | None = None
+        """None while there is no link."""
+        self._own: frozenset[bytes] = frozenset()
+        """The host's addresses in the tunnel."""
+        self._spare: dict[int, list[socket.socket]] = {4: [], 6: []}
+        self._asked: set[int] = set()
+        """IP versions of which sockets are on their way."""
+        self._relays: dict[Relay, Session] = {}
+        self._moved = [0, 0]
+        """Bytes up and down of relays that have ended."""
+        self._told: object = None
+        self._most = max(16, (_descriptors() - _RESERVED_DESCRIPTORS) // 2)
+        self._second = self._errors = 0
+        self._buffer = memoryview(bytearray(PACKET_BYTES))
+        self._poller, self._pipes = Poller(), PipePool()
+        self._carrier = Carrier(self._poller)
+        self.dials: Dials = Fibers(self.loop)
+        self._connections = Connections[None](self, self._listen)
+        self._over = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until the pump is gone."""
+        self.loop.add_reader(self._syns.fileno(), self._from_host)
+        self.loop.add_reader(self._channel.sock, self._from_pump)
+        telling = self.loop.create_task(self._tell(), name="counts")
+        await self._over.wait()
+        telling.cancel()
+        self.loop.remove_reader(self._syns.fileno())
+        self.loop.remove_reader(self._channel.sock)
+        await self._connections.close()
+        for relay in tuple(self._relays):
+            relay.abort()
+        self._carrier.close()
+        self._pipes.close()
+        self._poller.close()
+
+    async def _tell(self) -> None:
+        """Say what is counted, where it changed."""
+        while True:
+            counts = {"moved": self._sum(), "connections": len(self._relays)}
+            if counts != self._told:
+                self._told = counts
+                self._say(counts)
+            await asyncio.sleep(TUNNEL_COUNT_SECONDS)
+
+    def _sum(self) -> tuple[int, int]:
+        open_now = [relay.moved for relay in self._relays]
+        up, down = self._moved
+        return up + sum(each for each, _ in open_now), down + sum(each for _, each in open_now)
+
+    def _say(self, message: dict[str, Any]) -> None:
+        try:
+            self._channel.send(message)
+        except OSError:
+            self._over.set()
+
+    def _from_pump(self) -> None:
+        messages = self._channel.receive()
+        if messages is None:
+            self._over.set()
+            return
+        for message in messages:
+            if "sockets" in message:
+                version = message["sockets"]
+                fds = self._channel.take(message["count"])
+                self._spare[version] += [socket.socket(fileno=fd) for fd in fds]
+                self._asked.discard(version)
+            elif "door" in message:
+                self._door = whole(message)
+            else:
+                self._own = frozenset(ipaddress.ip_address(text).packed for text in message["addresses"])
+
+    def _from_host(self) -> None:
+        """SYNs."""
+        for _ in range(DEVICE_TURN_PACKETS):
+            try:
+                size = self._syns.read_into(self._buffer)
+            except BlockingIOError:
+                return
+            packet = self._buffer[:size]
+            kind, key = _flow(packet)
+            if kind != SYN:
+                self.counters.drop("malformed")
+            elif key[: len(key) // 2 - 2] not in self._own:
+                self.counters.drop("source")
+            elif key[4] >= 0xE0 if len(key) == 12 else key[16] == 0xFF:
+                self.counters.drop("multicast")
+            elif len(self._relays) >= self._most:
+                self.counters.drop("full")
+            else:
+                self._connections.syn(None, key, packet)
+
+    def _listen(self, version: int, port: int) -> socket.socket:
+        """A listener in the private network. Raises: OSError."""
+        spare = self._spare[version]
+        if len(spare) <= TUNNEL_SOCKETS // 2 and version not in self._asked:
+            self._asked.add(version)
+            self._say({"sockets": version})
+        if not spare:
+            raise BlockingIOError("the helper has not sent a socket yet")
+        sock = spare.pop()
+        try:
+            sock.bind(("", port))
+            sock.listen(LISTEN_BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    # ``tcp``'s router.
+
+    @property
+    def ways(self) -> Terminal:
+        return self
+
+    def is_own(self, address: bytes) -> bool:  # noqa: ARG002 - those go by the link
+        return False
+
+    def admit(self, packet: memoryview) -> None:
+        try:
+            self._syns.write(packet)
+        except OSError:
+            self.counters.drop("device")
+
+    def send(self, link: None, packet: bytes) -> None:  # noqa: ARG002 - there is one host
+        try:
+            self._answers.write(packet)
+        except OSError:
+            self.counters.drop("device")
+
+    def unreachable(self, link: None, packet: Packet, code: int) -> None:
+        second = int(self.loop.time())
+        if second != self._second:
+            self._second, self._errors = second, 0
+        self._errors += 1
+        told = icmp.unreachable(packet, code) if self._errors <= TUNNEL_ERRORS_PER_SECOND else None
+        if told is not None:
+            self.send(link, told)
+
+    # Its ways.
+
+    async def connect(self, address: IPAddress, port: int, session: Session) -> socket.socket:  # noqa: ARG002
+        door = self._door
+        if door is None:
+            raise DialError(Failure.HOST_UNREACHABLE, "There is no link to the agent.")
+        family = socket.AF_INET6 if ":" in door.host else socket.AF_INET
+        channel = None
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            channel = await connect(self._poller, sock, (door.host, door.port), LINK_CONNECT_SECONDS)
+            channel.deadline(TUNNEL_DIAL_SECONDS)
+            await channel.send(socks5.tunnel_request(GENERATED_USER.encode(), door.token.encode(), address, port))
+            code = await _reply(channel)
+        except (OSError, MalformedMessage) as error:  # TimeoutError is one
+            if channel is not None:
+                channel.close()
+            raise _unreachable(error) from error
+        except BaseException:
+            if channel is not None:
+                channel.close()
+            raise
+        if code != socks5.SUCCEEDED:
+            channel.close()
+            raise DialError(from_socks5_rep(code), f"The agent did not reach {address} (SOCKS5 reply {code}).")
+        channel.deadline(None)
+        self._poller.release(channel)
+        return channel.sock
+
+    async def own_dns(self) -> socket.socket:
+        raise DialError(Failure.REFUSED, "Names are served by way of the link.")
+
+    def relay(self, client: socket.socket, upstream: socket.socket, session: Session) -> bool:
+        client.setblocking(False)
+        here, there = Channel(self._poller, client), Channel(self._poller, upstream)
+        here.dry = False  # the first bytes came along
+        relay = Relay(self._poller, self._pipes, here, there, self._relay_ended, carry=self._carrier.take)
+        self._relays[relay] = session
+        relay.start()
+        return True
+
+    def _relay_ended(self, relay: Relay, _error: OSError | None) -> None:
+        del self._relays[relay]
+        up, down = relay.moved
+        self._moved = [self._moved[0] + up, self._moved[1] + down]
+
+    def prepare(self, listener: socket.socket) -> None:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ended(self, session: Session) -> None:
+        """The host's program has been told; nobody else asks."""
+
+
+def _flow(packet: memoryview) -> tuple[int, bytes]:
+    try:
+        return flow(packet)
+    except MalformedMessage:
+        return 0, b""
+
+
+async def _reply(channel: Channel) -> int:
+    """The agent's. Raises: OSError, MalformedMessage."""
+    received = b""
+    while (found := socks5.parse_tunnel_reply(received)) is None:
+        part = await channel.receive(max(1, socks5.TUNNEL_REPLY_BYTES - len(received)))
+        if not part:
+            raise ConnectionResetError("it closed the connection")
+        received += part
+    return found[0]
+
+
+def _unreachable(error: Exception) -> DialError:
+    """What becomes of a connection whose agent does not answer: not what a destination would say."""
+    failure = from_errno(error.errno or 0) if isinstance(error, OSError) else Failure.GENERAL
+    if failure in (Failure.REFUSED, Failure.TIMEOUT, Failure.GENERAL):
+        failure = Failure.HOST_UNREACHABLE
+    return DialError(failure, f"The agent does not answer ({error}).")
+
+
+def _descriptors() -> int:
+    """How many this process may have, as many as it can."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def main() -> None:
+    """Serve; the one argument is JSON: the channel's descriptor, and those of ``TcpProcess``."""
+    told = json.loads(sys.argv[1])
+    answers, *syns = told["descriptors"]
+    channel = PumpChannel(socket.socket(fileno=told["channel"]))
+
+    async def serve() -> None:
+        await Terminal(LinuxDevice.from_fds(syns, PACKET_BYTES), Answers.from_fd(answers), channel).run()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends with the pump, and not before
+    gc.freeze()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve())
+
+
+if __name__ == "__main__":
+    main()
