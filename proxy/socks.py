@@ -31,6 +31,9 @@ async def serve_socks5(door: Door, client: Stream, session: Session) -> None:
     match command:
         case socks5.CONNECT:
             await tunnel(door, client, session, target, *_replies(session))
+        case _ if session.front == "tunnel":
+            session.outcome, session.detail = "unsupported", f"The tunnel's method has no command {command}."
+            await client.farewell(_begun(session) + socks5.reply(socks5.COMMAND_NOT_SUPPORTED))
         case socks5.UDP_ASSOCIATE:
             await associate(door, client, session)
         case socks5.RESOLVE:
@@ -131,11 +134,11 @@ async def _handshake(door: Door, client: Stream, session: Session) -> tuple[int,
     try:
         request = await client.parse(socks5.parse_request)
     except MalformedMessage:
-        await client.farewell(socks5.reply(socks5.GENERAL_FAILURE))
+        await client.farewell(_begun(session) + socks5.reply(socks5.GENERAL_FAILURE))
         raise
     if request.target is None:
         session.outcome, session.detail = "unsupported", "The SOCKS5 request has an unknown address type."
-        await client.farewell(socks5.reply(socks5.ADDRESS_TYPE_NOT_SUPPORTED))
+        await client.farewell(_begun(session) + socks5.reply(socks5.ADDRESS_TYPE_NOT_SUPPORTED))
         return None
     return request.command, request.target
 
@@ -180,6 +183,11 @@ async def _signed_in(accepts: Accepts, client: Stream, session: Session) -> bool
 async def _tell(client: Stream, session: Session, error: DialError, failed: Callable[[Failure], bytes]) -> None:
     session.outcome, session.detail = error.failure.name.lower(), str(error)
     await client.farewell(failed(error.failure))
+
+
+def _begun(session: Session) -> bytes:
+    """What a client is still to be told of its method."""
+    return socks5.greeting_reply(socks5.TUNNEL) if session.front == "tunnel" else b""
 
 
 def _replies(

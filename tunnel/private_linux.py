@@ -149,7 +149,7 @@ def _inside(fd: int | None = None) -> Iterator[tuple[int, int]]:
 
 def _make(name: str, mtu: int, own: Iterable[IPNetwork], host: int) -> tuple[PrivateDevice, LinuxDevice]:
     """All of it, from within. Raises: OSError, NetlinkError, DconnectError."""
-    with ExitStack() as held, IPRoute() as kernel:
+    with IPRoute() as kernel, ExitStack() as held:
         syns = LinuxDevice.create(mtu, _SYNS)
         held.callback(syns.close)
         packets = LinuxDevice.create(mtu, _PACKETS)
@@ -157,6 +157,8 @@ def _make(name: str, mtu: int, own: Iterable[IPNetwork], host: int) -> tuple[Pri
         pair = {"mtu": mtu, "address": HARDWARE_ADDRESS}
         kernel.link("add", ifname=_INNER, kind="veth", peer={"ifname": name, "net_ns_fd": host, **pair}, **pair)
         index = _indexes(kernel)
+        # By itself it would go with the namespace, but a moment later, when its name may be wanted already.
+        held.callback(kernel.link, "del", index=index[_INNER])
         for setting, value in _SETTINGS.items():
             for device in (_INNER, _SYNS) if "*" in setting else ("",):
                 Path("/proc/sys/net", setting.replace("*", device)).write_text(value)

@@ -113,6 +113,8 @@ class Helper:
         self._host, self._report, self._make_simple = host, report, make
         self._packets = order.packets
         self._private: PrivateNetwork | None = None
+        self._lacking = ""
+        """Why there is none, where there should be."""
         self._up = False
 
     def _make_device(self, config: Config, mtu: int, name: str) -> Device:
@@ -123,8 +125,11 @@ class Helper:
         if sys.platform == "linux" and not self._packets and TCP_BY_SOCKS in config.features:
             from dconnect.tunnel.private_linux import Lacking, PrivateNetwork  # noqa: PLC0415 - only there
 
-            with suppress(Lacking):
+            try:
                 self._private = PrivateNetwork(name, mtu, [each.network for each in config.addresses])
+            except Lacking as error:
+                self._lacking = str(error)
+            else:
                 return self._private.device
         return self._make_simple(mtu, name)
 
@@ -167,6 +172,8 @@ class Helper:
         door = parse_ip(str(message.get("door")))
         try:
             device = self._keeper.follow(config, door)
+            if self._private is not None:
+                self._private.keep_apart([each.network for each in config.addresses])
         except (DconnectError, OSError) as error:
             if not self._up:
                 raise (
@@ -177,15 +184,15 @@ class Helper:
             with suppress(OSError):
                 channel.send({"trouble": str(error)})
             return
-        if self._private is not None:
-            self._private.keep_apart([each.network for each in config.addresses])
         self._tell(channel, device)
 
     def _supply(self, channel: Channel, version: int) -> None:
         """Have the pump listen in the private network."""
         if self._private is None:
             return
-        sockets = self._private.sockets(version)
+        sockets: list[socket.socket] = []
+        with suppress(OSError):  # none is an answer too: the pump asks again when it needs one
+            sockets = self._private.sockets(version)
         with suppress(OSError):
             channel.send({"sockets": version, "count": len(sockets)}, [each.fileno() for each in sockets])
         for each in sockets:
@@ -208,12 +215,14 @@ class Helper:
             "addresses": [str(each) for each in kept.addresses],
             "subnets": [str(each) for each in kept.routed],
             "dns": [str(each) for each in kept.dns],
+            "private": self._private is not None,
+            "lacking": self._lacking or None,
             "refused": [{"subnet": str(each.subnet), "reason": each.reason} for each in kept.refused],
         }
         descriptors: tuple[int, ...] = ()
         if device is not None:
             descriptors = device.descriptors if self._private is None else self._private.descriptors
-            message |= {"descriptors": len(descriptors), "private": self._private is not None}
+            message["descriptors"] = len(descriptors)
         with suppress(OSError):  # a pump that is gone is seen at the next turn
             channel.send(message, descriptors)
         if device is not None:

@@ -207,7 +207,7 @@ class Pumping:
             "connections": self._tcp.connections if self._tcp is not None else None,
             "sent": {"packets": stats.sent, "bytes": sent_bytes, "bits_per_s": round(sent)},
             "received": {"packets": stats.received, "bytes": received_bytes, "bits_per_s": round(received)},
-            "dropped": stats.dropped,
+            "dropped": stats.dropped + (self._tcp.dropped if self._tcp is not None else 0),
             "refused_packets": stats.refused,
             "unreachable": stats.unreachable,
         }

@@ -59,11 +59,19 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("addresses", ", ".join(found.get("addresses", ()))),
         ("link", _link(link)),
         *((("trouble", found["trouble"]),) if found["trouble"] else ()),
+        ("TCP", _tcp(found)),
         *((which, _traffic(found[which])) for which in ("sent", "received")),
         ("DNS", ", ".join(found.get("dns", ()))),
         ("subnets", ", ".join(found.get("subnets", ())) or "none"),
         *(("not routed", f"{each['subnet']}: {each['reason']}") for each in found.get("refused", ())),
     ]
+
+
+def _tcp(found: dict[str, Any]) -> str:
+    if found.get("connections") is not None:
+        return f"{found['connections']:,} connections, each by one of its own to the agent"
+    why = f": {found['lacking']}" if found.get("lacking") else ""
+    return f"as packets, over the link{why}"
 
 
 def _link(link: dict[str, Any]) -> str:
@@ -76,7 +84,7 @@ def _link(link: dict[str, Any]) -> str:
 
 def _traffic(counts: dict[str, Any]) -> str:
     now = f"{counts['bits_per_s'] / 1e6:,.1f} Mbit/s now"
-    return f"{counts['bytes'] / 1e6:,.1f} MB in {counts['packets']:,} packets, {now}"
+    return f"{counts['bytes'] / 1e6:,.1f} MB, {counts['packets']:,} packets, {now}"
 
 
 def _clock(moment: float) -> str:

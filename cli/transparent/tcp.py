@@ -33,8 +33,8 @@ class TcpProcess:
         self._want_sockets = want_sockets
         self.moved = (0, 0)
         """Bytes that connections have sent and received, as it said last."""
-        self.connections = 0
-        """Open then."""
+        self.connections = self.dropped = 0
+        """Open then; and SYNs that went no further so far."""
         ours, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own program, and no shell
@@ -69,6 +69,7 @@ class TcpProcess:
             else:
                 up, down = message["moved"]
                 self.moved, self.connections = (int(up), int(down)), int(message["connections"])
+                self.dropped = int(message["dropped"])
         return True
 
     def tell_door(self, door: Door | None) -> None:

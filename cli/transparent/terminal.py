@@ -24,9 +24,11 @@ from typing import Any
 
 import uvloop
 
+from dconnect.agent.dialer import watch_peer
 from dconnect.cli.transparent.channel import Channel as PumpChannel
 from dconnect.cli.transparent.tcp import whole
 from dconnect.core.address import IPAddress
+from dconnect.core.congestion import unpace
 from dconnect.core.credentials import GENERATED_USER
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
@@ -111,7 +113,8 @@ class Terminal:
     async def _tell(self) -> None:
         """Say what is counted, where it changed."""
         while True:
-            counts = {"moved": self._sum(), "connections": len(self._relays)}
+            dropped = sum(self.counters.dropped.values())
+            counts = {"moved": self._sum(), "connections": len(self._relays), "dropped": dropped}
             if counts != self._told:
                 self._told = counts
                 self._say(counts)
@@ -174,6 +177,7 @@ class Terminal:
             raise BlockingIOError("the helper has not sent a socket yet")
         sock = spare.pop()
         try:
+            unpace(sock)
             sock.bind(("", port))
             sock.listen(LISTEN_BACKLOG)
         except BaseException:
@@ -222,6 +226,8 @@ class Terminal:
         try:
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            watch_peer(sock)
+            unpace(sock)
             channel = await connect(self._poller, sock, (door.host, door.port), LINK_CONNECT_SECONDS)
             channel.deadline(TUNNEL_DIAL_SECONDS)
             await channel.send(socks5.tunnel_request(GENERATED_USER.encode(), door.token.encode(), address, port))
@@ -260,6 +266,7 @@ class Terminal:
 
     def prepare(self, listener: socket.socket) -> None:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        watch_peer(listener)
 
     def ended(self, session: Session) -> None:
         """The host's program has been told; nobody else asks."""

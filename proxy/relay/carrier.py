@@ -12,43 +12,24 @@ Wire (SOCK_SEQPACKET), big-endian:
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
-import gc
 import os
 import signal
 import socket
 import struct
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dconnect.core.congestion import unpace
-from dconnect.core.limits import (
-    CARRIED_RELAYS,
-    CARRIED_SOCKET_BYTES,
-    CARRIER_AGAIN_SECONDS,
-    CARRIER_NICENESS,
-    CARRIER_PIPE_BYTES,
-    CARRIER_TELLS_SECONDS,
-    CARRIER_TURN_BYTES,
-)
-from dconnect.proxy.poller import Channel, Poller
-from dconnect.proxy.relay.pipes import PipePool
+from dconnect.core.limits import CARRIED_RELAYS, CARRIER_AGAIN_SECONDS, CARRIER_END_SECONDS
+from dconnect.proxy.poller import Poller
 from dconnect.proxy.relay.splice import Relay
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-_NUMBER = struct.Struct("!Q")
-_RECORD = struct.Struct("!QQQi")
-_OPEN = -1
-_RECORDS = 512
+NUMBER = struct.Struct("!Q")
+RECORD = struct.Struct("!QQQi")
+OPEN = -1
+RECORDS = 512
 """In one message: 14 KiB."""
-_MOST_INHERITED = 1024
-"""Descriptors below it may be inherited: the supervisor's were opened first."""
 
 
 class Carrier:
@@ -72,7 +53,7 @@ class Carrier:
         assert self._link is not None
         self._number += 1
         try:
-            socket.send_fds(self._link, [_NUMBER.pack(self._number)], (client, upstream))
+            socket.send_fds(self._link, [NUMBER.pack(self._number)], (client, upstream))
         except OSError:  # busy, or gone, which will be told
             return False
         self._relays[self._number] = relay
@@ -95,7 +76,7 @@ class Carrier:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             theirs.set_inheritable(True)
-            argv = [sys.executable, "-P", "-m", "dconnect.proxy.relay.carrier", str(theirs.fileno())]
+            argv = [sys.executable, "-P", "-m", "dconnect.proxy.relay.carrying", str(theirs.fileno())]
             self._pid = os.posix_spawn(sys.executable, argv, os.environ, setsid=True)
         except BaseException:
             ours.close()
@@ -109,7 +90,7 @@ class Carrier:
     def _told(self) -> None:
         assert self._link is not None
         try:
-            records = self._link.recv(_RECORD.size * _RECORDS)
+            records = self._link.recv(RECORD.size * RECORDS)
         except BlockingIOError:
             return
         except OSError:
@@ -117,12 +98,12 @@ class Carrier:
         if not records:
             self._end(errno.ECONNRESET)
             return
-        for number, up, down, state in _RECORD.iter_unpack(records):
+        for number, up, down, state in RECORD.iter_unpack(records):
             relay = self._relays.get(number)
             if relay is None:
                 continue
             relay.carried(up, down)
-            if state != _OPEN:
+            if state != OPEN:
                 del self._relays[number]
                 relay.ended_there(OSError(state, os.strerror(state)) if state else None)
 
@@ -136,116 +117,15 @@ class Carrier:
         relays, self._relays = self._relays, {}
         for relay in relays.values():
             relay.ended_there(OSError(code, os.strerror(code)))
+        self._bury()
+
+    def _bury(self) -> None:
+        """Wait until it has ended, by itself at best: then what it carried was cut, and does not look finished."""
+        end = time.monotonic() + CARRIER_END_SECONDS
         with contextlib.suppress(OSError):
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-
-
-class Carrying:
-    """The process itself."""
-
-    def __init__(self, link: socket.socket) -> None:
-        self._link = link
-        self._poller, self._pipes = Poller(), PipePool(CARRIER_PIPE_BYTES)
-        self._relays: dict[Relay, int] = {}
-        self._told: dict[int, tuple[int, int]] = {}
-        self._over = asyncio.Event()
-
-    async def run(self) -> None:
-        """Carry until the owner is gone; then everything is cut."""
-        loop = self._poller.loop
-        loop.add_reader(self._link, self._receive)
-        while not self._over.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._over.wait(), CARRIER_TELLS_SECONDS)
-            self._tell_open()
-        loop.remove_reader(self._link)
-        for relay in tuple(self._relays):
-            relay.abort()
-
-    def _receive(self) -> None:
-        try:
-            message, descriptors, _, _ = socket.recv_fds(self._link, _NUMBER.size, 2, flags=socket.MSG_CMSG_CLOEXEC)
-        except BlockingIOError:
-            return
-        except OSError:
-            message, descriptors = b"", []
-        if not message:
-            self._over.set()
-            return
-        (number,) = _NUMBER.unpack(message)
-        if len(descriptors) != 2:  # there was no room for them
-            for each in descriptors:
-                os.close(each)
-            self._tell([(number, 0, 0, errno.EMFILE)])
-            return
-        client, upstream = (Channel(self._poller, _socket(each)) for each in descriptors)
-        client.dry = upstream.dry = False
-        relay = Relay(self._poller, self._pipes, client, upstream, self._ended, turn=CARRIER_TURN_BYTES)
-        self._relays[relay] = number
-        relay.start()
-
-    def _ended(self, relay: Relay, error: OSError | None) -> None:
-        number = self._relays.pop(relay)
-        self._told.pop(number, None)
-        self._tell([(number, *relay.moved, error.errno or errno.EIO if error is not None else 0)])
-
-    def _tell_open(self) -> None:
-        """What has moved, where it has."""
-        news = [
-            (number, relay.moved) for relay, number in self._relays.items() if self._told.get(number) != relay.moved
-        ]
-        self._told.update(news)
-        for at in range(0, len(news), _RECORDS):
-            self._tell((number, up, down, _OPEN) for number, (up, down) in news[at : at + _RECORDS])
-
-    def _tell(self, records: Iterable[tuple[int, int, int, int]]) -> None:
-        try:
-            self._link.send(b"".join(_RECORD.pack(*record) for record in records))
-        except OSError:  # the owner is gone, or does not listen any more, which it always does
-            self._over.set()
-
-
-def _socket(descriptor: int) -> socket.socket:
-    sock = socket.socket(-1, socket.SOCK_STREAM, 0, descriptor)
-    sock.setblocking(False)
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, CARRIED_SOCKET_BYTES)
-    unpace(sock)
-    return sock
-
-
-def _stand_back() -> None:
-    """Let everybody else go first: who moves bulk always has something to do, and others wait for what they do.
-
-    The kernel's autogroup (sched(7)) has a niceness of its own, for each session, where there is one.
-    """
-    with contextlib.suppress(OSError):
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # the owner's may be one processor
-    os.nice(CARRIER_NICENESS)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(CARRIER_NICENESS))
-
-
-def main() -> None:
-    """Carry; the one argument is the link's descriptor."""
-    import uvloop  # noqa: PLC0415 - the owner has another one
-
-    link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, int(sys.argv[1]))
-    link.setblocking(False)
-    os.closerange(3, link.fileno())  # what the owner lends to its kind is not ours
-    os.closerange(link.fileno() + 1, _MOST_INHERITED)
-    _stand_back()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends with its owner
-
-    async def carry() -> None:
-        await Carrying(link).run()
-
-    gc.freeze()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(carry())
-
-
-if __name__ == "__main__":
-    main()
+            while not os.waitpid(self._pid, os.WNOHANG)[0]:
+                if time.monotonic() > end:
+                    os.kill(self._pid, signal.SIGKILL)
+                    os.waitpid(self._pid, 0)
+                    return
+                time.sleep(0.005)

@@ -54,7 +54,7 @@ def processes(bed: Bed, container: str) -> dict[str, int]:
     for pid, arguments in _lines(bed, container):
         words = arguments.split()
         module = words[words.index("-m") + 1] if "-m" in words else arguments
-        index = f" {words[-1]}" if module.endswith("worker") else ""
+        index = f" {words[-1]}" if module.endswith(("worker", "carrying")) else ""
         found[module.removeprefix("dconnect.") + index] = pid
     return found
 
@@ -78,6 +78,15 @@ def total(bed: Bed, containers: tuple[str, ...]) -> Usage:
             with contextlib.suppress(OSError):  # short-lived ones
                 added += usage(pid)
     return added
+
+
+def descendants(pid: int) -> list[int]:
+    """A process, and those that it and they have started."""
+    found = [pid]
+    for parent in found:  # which grows meanwhile
+        with contextlib.suppress(OSError):
+            found += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    return found
 
 
 class Clock:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bed.dconnect import PROGRAM
-from bed.namespace import Namespace, check_output
+from bed.namespace import BedError, Namespace, check_output
+from bed.processes import Usage, descendants, usage
 from bed.session import Bed
 from bed.waiting import wait_for
 
@@ -78,6 +79,23 @@ class Tun:
     def helper(self) -> int:
         """The helper's pid."""
         return int(json.loads((self.notes / "tun.json").read_text())["pid"])
+
+    def processes(self) -> list[int]:
+        """The helper, the pump, and what that has started, in this order."""
+        return descendants(self.helper())
+
+    def usage(self) -> Usage:
+        """Of the pump, and of what it has started."""
+        _, pump, *others = self.processes()
+        return sum(map(usage, others), usage(pump))
+
+    def private(self) -> Namespace:
+        """The private network, by the descriptor that the helper has of it."""
+        own = Path(f"/proc/{self.helper()}/ns/net").readlink()
+        for file in Path(f"/proc/{self.helper()}/fd").iterdir():
+            if str(link := file.readlink()).startswith("net:[") and link != own:
+                return Namespace(file, "", {})
+        raise BedError("The helper has no private network.")
 
     def address(self) -> str:
         """The device's, of IPv4."""

@@ -127,9 +127,7 @@ class Tunnels:
             self._tun.up(f"--mtu={MTUS[program]}", *(f"--exclude={network}" for network in NETWORKS.values()))
             self._mtu = MTUS[program]
             self._wait(program, way)
-        helper = self._tun.helper()
-        children = Path(f"/proc/{helper}/task/{helper}/children").read_text().split()
-        return Clock(self._bed, way.containers, [helper, *map(int, children)])
+        return Clock(self._bed, way.containers, self._tun.processes())
 
     def _wait(self, program: str, way: Way) -> None:
         """Wait until the target is reached.

@@ -103,22 +103,24 @@ def test_status_tells_device_link_and_traffic(bed: Bed, tun: Tun) -> None:
 
 
 def test_both_devices_have_room_for_what_thousands_of_connections_send_at_once(bed: Bed, tun: Tun) -> None:
-    tun.up()
+    tun.up("--packets")
     for namespace in (bed.host, bed.netns_of("dconnect")):
         shown = namespace.run(["ip", "link", "show", "dconnect0"], check=True).stdout
         assert "qlen 8192" in shown  # probes of 5,000 idle connections come in one burst; with 1,000 some never arrive
 
 
 def test_neither_the_link_nor_a_connection_in_it_has_a_pace_of_its_own(bed: Bed, tun: Tun) -> None:
-    tun.up()
-    agent = bed.netns_of("dconnect")
-    with bed.host.connect(bed.address_of("plain"), 80, timeout=5):
-        found = [
-            namespace.run(["ss", "-tinHO", "state", "established", *which], check=True).stdout.splitlines()
-            for namespace, which in ((bed.host, ("dport", "=", ":1080")), (agent, ("sport", "=", ":80")))
-        ]
-    assert [len(lines) for lines in found] == [1, 1]
-    assert all(" reno " in line for lines in found for line in lines), found
+    for options, links in ((), 2), (("--packets",), 1):  # the connection itself is one to the front door, or within one
+        tun.up(*options)
+        there = bed.netns_of("dconnect") if options else tun.private()
+        with bed.host.connect(bed.address_of("plain"), 80, timeout=5):
+            found = [
+                namespace.run(["ss", "-tinHO", "state", "established", *which], check=True).stdout.splitlines()
+                for namespace, which in ((bed.host, ("dport", "=", ":1080")), (there, ("sport", "=", ":80")))
+            ]
+        assert [len(lines) for lines in found] == [links, 1]
+        assert all(" reno " in line for lines in found for line in lines), found
+        tun("tun", "down")
 
 
 def test_one_tunnel_at_a_time(tun: Tun) -> None:
@@ -184,6 +186,10 @@ def _kill_pump(tun: Tun) -> None:
     os.kill(tun.status()["pid"], signal.SIGKILL)
 
 
+def _kill_terminal(tun: Tun) -> None:
+    os.kill(tun.processes()[2], signal.SIGKILL)
+
+
 def _kill_helper(tun: Tun) -> None:
     os.kill(tun.helper(), signal.SIGKILL)
 
@@ -200,7 +206,7 @@ def _cleanup(tun: Tun) -> None:
     assert tun("cleanup").startswith("Removed: dconnect0")
 
 
-@pytest.mark.parametrize("end", [_kill_pump, _kill_helper, _end_helper, _down, _cleanup])
+@pytest.mark.parametrize("end", [_kill_pump, _kill_terminal, _kill_helper, _end_helper, _down, _cleanup])
 def test_however_it_ends_the_hosts_network_is_as_before(bed: Bed, tun: Tun, end: Callable[[Tun], None]) -> None:
     before = tun.network()
     tun.up()

@@ -60,11 +60,11 @@ def store(bed: Bed, scene: Scene, image: str) -> Iterator[str]:
     bed.docker("rm", "--force", container)
 
 
-@pytest.fixture(scope="module")
-def tun(bed: Bed, agent: Dconnect, store: str) -> Iterator[Tun]:
+@pytest.fixture(scope="module", params=[[], ["--packets"]], ids=["TCP as bytes", "TCP as packets"])
+def tun(request: pytest.FixtureRequest, bed: Bed, agent: Dconnect, store: str) -> Iterator[Tun]:
     """The tunnel, up; and that the host is afterwards as it was."""
     with tunnel_of(bed) as made:
-        made.up(f"--include={BEYOND}")
+        made.up(f"--include={BEYOND}", *request.param)
         yield made
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from bed.client import Client, receive_exactly
 from bed.dconnect import PROXY_PORT, Dconnect
 from bed.elsewhere import second_host
 from bed.namespace import Namespace
@@ -20,6 +23,7 @@ from bed.traffic import pings, traffic
 from bed.tun import Tun, tunnel_of
 from bed.tunnel import Tunnel
 from bed.waiting import wait_for
+from dconnect.core.limits import RELAY_BULK_BYTES
 from soak import faults
 from soak.faults import HEAL_SECONDS, echoes, reached, stopped
 from soak.parts import Outcome
@@ -28,6 +32,8 @@ UP = ("--tun",)
 
 FIRST = "10.213.0.2"
 """What a host gets that does not say who it is."""
+MUCH = 3 * RELAY_BULK_BYTES
+"""What is carried by a process of its own before it is half through."""
 START_SECONDS = 1.5
 """What a process of the agent's takes to start on a busy machine; only then healing is possible."""
 
@@ -54,6 +60,15 @@ def kill(bed: Bed, name: str) -> None:
     wait_for(f"{name} is dead", lambda: not Path("/proc", str(pid)).exists(), 5)
 
 
+def exchange(connection: socket.socket, count: int) -> bytes:
+    """Have an echo server send so many bytes back."""
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(connection.sendall, bytes(count))
+        received = receive_exactly(connection, count)
+        sent.result()
+    return received
+
+
 def test_after_a_kill_of_the_gateway_the_tunnel_heals_and_connections_live_on(bed: Bed, scene: Scene, tun: Tun) -> None:
     target, address, routes = bed.address_of(scene.plain), tun.address(), tun.routes()
     with bed.host.connect(target, 7, timeout=10) as connection:
@@ -65,16 +80,38 @@ def test_after_a_kill_of_the_gateway_the_tunnel_heals_and_connections_live_on(be
     assert (tun.address(), tun.routes(), tun.status()["link"]["opened"]) == (address, routes, before + 1)
 
 
-def test_a_kill_of_a_worker_takes_neither_the_link_nor_the_others_connections(bed: Bed, scene: Scene, tun: Tun) -> None:
+def test_a_kill_of_a_worker_takes_neither_the_link_nor_the_others_connections(
+    bed: Bed, scene: Scene, tun: Tun, client: Client
+) -> None:
     target, before = bed.address_of(scene.plain), tun.status()["link"]
     with ExitStack() as stack:
         connections = [stack.enter_context(bed.host.connect(target, 7, timeout=10)) for _ in range(20)]
+        told = client.own("/api/v1/connections")["connections"]
+        others = sum(each["worker"] == 1 for each in told if each["target"] == f"{target}:7")
+        assert 0 < others < 20, "both workers take some"
         with pings(bed.host, target):
             kill(bed, "agent.worker 0")
             with bed.host.connect(target, 7, timeout=10) as new:
                 assert echoes(new)
-        assert sum(map(echoes, connections)) == 10, "two workers take turns"
+        assert sum(map(echoes, connections)) == others
     assert tun.status()["link"]["opened"] == before["opened"]
+
+
+def test_a_kill_of_who_carries_bulk_takes_nothing_else(bed: Bed, scene: Scene, tun: Tun) -> None:
+    target, links = bed.address_of(scene.plain), tun.status()["link"]["opened"]
+    with bed.host.connect(target, 7, timeout=10) as small, bed.host.connect(target, 7, timeout=10) as bulk:
+        assert exchange(bulk, MUCH) == bytes(MUCH)
+        assert echoes(small)
+        *_, terminal, carrier = tun.processes()
+        os.kill(carrier, signal.SIGKILL)
+        wait_for("it is gone", lambda: carrier not in tun.processes(), 5)
+        assert not echoes(bulk)
+        assert echoes(small)
+        with bed.host.connect(target, 7, timeout=10) as again:
+            assert exchange(again, MUCH) == bytes(MUCH)
+            assert echoes(again)
+    assert tun.processes()[2] == terminal
+    assert tun.status()["link"]["opened"] == links
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,15 @@ def cable_out(bed: Bed) -> Iterator[None]:
 
 
 @contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Within the block a process does nothing."""
-    os.kill(pid, signal.SIGSTOP)
+def stopped(*pids: int) -> Iterator[None]:
+    """Within the block these processes do nothing."""
     try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def healed(bed: Bed, address: str) -> float:
@@ -84,10 +86,10 @@ def cable(outcome: Outcome, bed: Bed, tun: Tun, seconds: float, target: str = "p
 
 
 def pump(outcome: Outcome, bed: Bed, tun: Tun, seconds: float, target: str = "plain") -> None:
-    """The pump is stopped for so long; then it goes on."""
+    """The pump, and what it has started, is stopped for so long; then it goes on."""
     address = bed.address_of(target)
     with bed.host.connect(address, 7, timeout=10) as connection:
-        with stopped(tun.status()["pid"]):
+        with stopped(*tun.processes()[1:]):
             time.sleep(seconds)
         took = healed(bed, address)
         alive = echoes(connection)

@@ -12,7 +12,6 @@ from ipaddress import ip_address
 
 from bed.client import receive_exactly
 from bed.dconnect import Dconnect
-from bed.processes import usage
 from bed.session import Bed
 from bed.tun import Tun, tunnel_of
 from bench.agent import agent
@@ -158,10 +157,10 @@ def measure(bed: Bed, site: Site, six: str, count: int, seed: int) -> Outcome:
         storm = Storm(bed, tun, site, six, seed)
         storm.fill()
         storm.blow(round(count * WARM))
-        warm = agent(bed) | {"pump": usage(pump)}
+        warm = agent(bed) | {"pump": tun.usage()}
         storm.blow(count)
         storm.request()
-        last = agent(bed) | {"pump": usage(pump)}
+        last = agent(bed) | {"pump": tun.usage()}
         full, status = flows(bed), tun.status()
     outcome = Outcome({"packets": count, "seed": seed, "sent": status["sent"]["packets"], "flows": full})
     outcome.figures["slowest_request_s"] = round(storm.slowest, 3)

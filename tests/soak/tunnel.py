@@ -106,13 +106,12 @@ def measure(bed: Bed, site: Site, tcp: int, udp: int, seconds: float) -> Outcome
     try:
         with tunnel_of(bed) as tun:
             tun.up()
-            pump = tun.status()["pid"]
             with site.load.hold(way, "idle", tcp - busy) as resting:
                 with datagrams(bed, target, udp) as sent, pings(bed.host, target, PINGS_PER_SECOND):
                     site.load.measure(way, "rtt", busy, max(2.0, seconds * WARM))
-                    warm = agent(bed) | {"pump": usage(pump)}
+                    warm = agent(bed) | {"pump": tun.usage()}
                     reading = site.load.measure(way, "rtt", busy, seconds)
-                    last, there = agent(bed) | {"pump": usage(pump)}, flows(bed)
+                    last, there = agent(bed) | {"pump": tun.usage()}, flows(bed)
                 # All at once, which is more than the device's queue has room for: TCP repeats, the others would not.
                 end = resting.let_go()
             ended = _ended(first["target"])

@@ -102,7 +102,7 @@ def test_people_are_told_what_is_routed_what_is_not_and_how_it_goes() -> None:
     told = rows(STATUS)
     assert ("subnets", "172.17.0.0/16, 172.18.0.0/16") in told
     assert ("not routed", "172.19.0.0/16: this host has the route 172.16.0.0/12 on wg0") in told
-    assert ("sent", "2.5 MB in 1,200 packets, 1.0 Mbit/s now") in told
+    assert ("sent", "2.5 MB, 1,200 packets, 1.0 Mbit/s now") in told
     assert dict(told)["link"].endswith(", round trip 0.21 ms")
     down = {**STATUS, "link": {**STATUS["link"], "up": False, "error": "Nothing listens."}}  # type: ignore[dict-item]
     assert dict(rows(down))["link"].startswith("DOWN since ")
