@@ -31,7 +31,7 @@ async def serve_socks5(door: Door, client: Stream, session: Session) -> None:
     match command:
         case socks5.CONNECT:
             await tunnel(door, client, session, target, *_replies(session))
-        case _ if session.front == "tunnel":
+        case _ if _begun(session):
             session.outcome, session.detail = "unsupported", f"The tunnel's method has no command {command}."
             await client.farewell(_begun(session) + socks5.reply(socks5.COMMAND_NOT_SUPPORTED))
         case socks5.UDP_ASSOCIATE:

@@ -2,7 +2,7 @@
 
 What the unprivileged half tells is judged like anything from a wire: a route is made only where ``subnets.judge``
 finds nothing of this host's. There is no undoing to be done: a device that nobody holds vanishes with its addresses and
-routes, and only the pump holds it.
+routes. The pump holds it; of a private network the helper has a descriptor too, and lets go of it when it ends.
 """
 
 from __future__ import annotations

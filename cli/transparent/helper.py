@@ -2,7 +2,8 @@
 
 It starts the pump as its user, waits for what the agent wants, judges that, makes device and routes, hands the device
 over, and from then on has the routes follow. It ends with the pump, or at a signal, and the device with them: nobody
-else holds it. Killed, it leaves a pump that sees the channel end, and ends.
+else holds it, and a private network's it removes itself, which is sooner. Killed, it leaves a pump that sees the
+channel end, and ends.
 """
 
 from __future__ import annotations
@@ -228,7 +229,7 @@ class Helper:
         if device is not None:
             if self._private is not None:
                 self._private.syns.close()
-            device.close()  # the pump alone holds it now: it ends with the pump, whatever becomes of us
+            device.close()  # the pump holds it now: it ends with the pump, whatever becomes of us
             self._up = True
             self._report(message)
 
