@@ -137,8 +137,8 @@ CARRIED_SOCKET_BYTES = 512 * 1024
 CARRIER_PIPE_BYTES, CARRIER_TURN_BYTES = 512 * 1024, 512 * 1024
 """Moved in one call, which some kernels let nobody interrupt, and in one turn. 128 KiB cost a quarter of the rate."""
 
-CARRIER_TELLS_SECONDS, CARRIER_AGAIN_SECONDS, CARRIER_END_SECONDS = 0.25, 1.0, 1.0
-"""How often it says what it has moved; before it is started again, should it end; for it to cut all and end."""
+CARRIER_TELLS_SECONDS, CARRIER_AGAIN_SECONDS = 0.25, 1.0
+"""How often it says what it has moved; and before it is started again, should it end."""
 
 PIPE_BYTES = 1024 * 1024
 """Size asked for a relay pipe: the kernel's unprivileged maximum (pipe-max-size)."""

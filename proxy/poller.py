@@ -42,7 +42,7 @@ NOT_DRY = HANGUP | URGENT
 
 _EDGES = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 _ALL_EDGES = _EDGES | select.EPOLLOUT
-_RESET = struct.pack("ii", 1, 0)
+_RESET, _ORDERLY = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 Handler: TypeAlias = Callable[[int], None]
 
@@ -276,6 +276,11 @@ class Channel:
         """Close our descriptor of a socket that another process goes on with."""
         self._poller.release(self)
         self.sock.close()
+
+    def cut_when_closed(self, *, cut: bool) -> None:
+        """Whether the peer is told of a cut, not of an end, by whoever closes the socket: so a killed process does."""
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET if cut else _ORDERLY)
 
     def reset(self) -> None:
         """Close with RST, which tells the peer that its stream was cut, not finished."""

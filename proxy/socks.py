@@ -31,9 +31,8 @@ async def serve_socks5(door: Door, client: Stream, session: Session) -> None:
     match command:
         case socks5.CONNECT:
             await tunnel(door, client, session, target, *_replies(session))
-        case _ if _begun(session):
-            session.outcome, session.detail = "unsupported", f"The tunnel's method has no command {command}."
-            await client.farewell(_begun(session) + socks5.reply(socks5.COMMAND_NOT_SUPPORTED))
+        case _ if _is_tunnels(session):  # its packets, and its names, go by the link
+            await _unsupported(client, session, command)
         case socks5.UDP_ASSOCIATE:
             await associate(door, client, session)
         case socks5.RESOLVE:
@@ -41,9 +40,7 @@ async def serve_socks5(door: Door, client: Stream, session: Session) -> None:
         case socks5.RESOLVE_PTR:
             await _resolve_ptr(door, client, session, target)
         case _:
-            name = _COMMANDS.get(command, f"command {command}")
-            session.outcome, session.detail = "unsupported", f"SOCKS5 {name} is not supported."
-            await client.farewell(socks5.reply(socks5.COMMAND_NOT_SUPPORTED))
+            await _unsupported(client, session, command)
 
 
 async def tunnel(
@@ -121,6 +118,12 @@ async def _resolve_ptr(door: Door, client: Stream, session: Session, target: Tar
     await client.farewell(socks5.name_reply(name))
 
 
+async def _unsupported(client: Stream, session: Session, command: int) -> None:
+    name = _COMMANDS.get(command, f"command {command}")
+    session.outcome, session.detail = "unsupported", f"SOCKS5 {name} is not supported."
+    await _refuse(client, session, socks5.COMMAND_NOT_SUPPORTED)
+
+
 async def _handshake(door: Door, client: Stream, session: Session) -> tuple[int, Target] | None:
     """Method selection, password and request; None when the client was refused."""
     method = await _select_method(door, client, session)
@@ -134,11 +137,11 @@ async def _handshake(door: Door, client: Stream, session: Session) -> tuple[int,
     try:
         request = await client.parse(socks5.parse_request)
     except MalformedMessage:
-        await client.farewell(_begun(session) + socks5.reply(socks5.GENERAL_FAILURE))
+        await _refuse(client, session, socks5.GENERAL_FAILURE)
         raise
     if request.target is None:
         session.outcome, session.detail = "unsupported", "The SOCKS5 request has an unknown address type."
-        await client.farewell(_begun(session) + socks5.reply(socks5.ADDRESS_TYPE_NOT_SUPPORTED))
+        await _refuse(client, session, socks5.ADDRESS_TYPE_NOT_SUPPORTED)
         return None
     return request.command, request.target
 
@@ -185,15 +188,21 @@ async def _tell(client: Stream, session: Session, error: DialError, failed: Call
     await client.farewell(failed(error.failure))
 
 
-def _begun(session: Session) -> bytes:
-    """What a client is still to be told of its method."""
-    return socks5.greeting_reply(socks5.TUNNEL) if session.front == "tunnel" else b""
+def _is_tunnels(session: Session) -> bool:
+    """Whether its client has the tunnel's token, and so knows the method's reply only together with the request's."""
+    return session.front == "tunnel"
+
+
+async def _refuse(client: Stream, session: Session, code: int) -> None:
+    """Refuse a request that was not tried; the tunnel's method is told in front of it."""
+    method = socks5.greeting_reply(socks5.TUNNEL) if _is_tunnels(session) else b""
+    await client.farewell(method + socks5.reply(code))
 
 
 def _replies(
     session: Session,
 ) -> tuple[Callable[[tuple[IPAddress, int]], bytes], Callable[[Failure], bytes]]:
-    return (_tunnel_granted, _tunnel_failed) if session.front == "tunnel" else (_granted, _failed)
+    return (_tunnel_granted, _tunnel_failed) if _is_tunnels(session) else (_granted, _failed)
 
 
 def _granted(bound: tuple[IPAddress, int]) -> bytes:

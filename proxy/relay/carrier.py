@@ -21,7 +21,7 @@ import struct
 import sys
 import time
 
-from dconnect.core.limits import CARRIED_RELAYS, CARRIER_AGAIN_SECONDS, CARRIER_END_SECONDS
+from dconnect.core.limits import CARRIED_RELAYS, CARRIER_AGAIN_SECONDS
 from dconnect.proxy.poller import Poller
 from dconnect.proxy.relay.splice import Relay
 
@@ -117,15 +117,6 @@ class Carrier:
         relays, self._relays = self._relays, {}
         for relay in relays.values():
             relay.ended_there(OSError(code, os.strerror(code)))
-        self._bury()
-
-    def _bury(self) -> None:
-        """Wait until it has ended, by itself at best: then what it carried was cut, and does not look finished."""
-        end = time.monotonic() + CARRIER_END_SECONDS
         with contextlib.suppress(OSError):
-            while not os.waitpid(self._pid, os.WNOHANG)[0]:
-                if time.monotonic() > end:
-                    os.kill(self._pid, signal.SIGKILL)
-                    os.waitpid(self._pid, 0)
-                    return
-                time.sleep(0.005)
+            os.kill(self._pid, signal.SIGKILL)  # its sockets tell their peers of a cut (``Channel.cut_when_closed``)
+            os.waitpid(self._pid, 0)

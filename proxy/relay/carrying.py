@@ -32,6 +32,20 @@ _MOST_INHERITED = 1024
 """Descriptors below it may be inherited: the supervisor's were opened first."""
 
 
+class _Lent(Channel):
+    """A socket that was given away (``cut_when_closed``)."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        self.cut_when_closed(cut=False)
+        super().close()
+
+    def reset(self) -> None:
+        self.cut_when_closed(cut=True)
+        super().close()
+
+
 class Carrying:
     """The process itself."""
 
@@ -40,6 +54,8 @@ class Carrying:
         self._poller, self._pipes = Poller(), PipePool(CARRIER_PIPE_BYTES)
         self._relays: dict[Relay, int] = {}
         self._told: dict[int, tuple[int, int]] = {}
+        self._news: list[bytes] = []
+        """Records that the owner has no room for yet."""
         self._over = asyncio.Event()
 
     async def run(self) -> None:
@@ -70,7 +86,7 @@ class Carrying:
                 os.close(each)
             self._tell([(number, 0, 0, errno.EMFILE)])
             return
-        client, upstream = (Channel(self._poller, _socket(each)) for each in descriptors)
+        client, upstream = (_Lent(self._poller, _socket(each)) for each in descriptors)
         client.dry = upstream.dry = False
         relay = Relay(self._poller, self._pipes, client, upstream, self._ended, turn=CARRIER_TURN_BYTES)
         self._relays[relay] = number
@@ -83,17 +99,24 @@ class Carrying:
 
     def _tell_open(self) -> None:
         """What has moved, where it has."""
+        self._tell(())
+        if self._news:
+            return
         news = [
             (number, relay.moved) for relay, number in self._relays.items() if self._told.get(number) != relay.moved
         ]
         self._told.update(news)
-        for at in range(0, len(news), RECORDS):
-            self._tell((number, up, down, OPEN) for number, (up, down) in news[at : at + RECORDS])
+        self._tell((number, up, down, OPEN) for number, (up, down) in news)
 
     def _tell(self, records: Iterable[tuple[int, int, int, int]]) -> None:
+        self._news += [RECORD.pack(*record) for record in records]
         try:
-            self._link.send(b"".join(RECORD.pack(*record) for record in records))
-        except OSError:  # the owner is gone, or does not listen any more, which it always does
+            while self._news:
+                self._link.send(b"".join(self._news[:RECORDS]))
+                del self._news[:RECORDS]
+        except BlockingIOError:  # the owner is busy; ``run`` tells it later
+            return
+        except OSError:  # it is gone
             self._over.set()
 
 

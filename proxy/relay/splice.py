@@ -187,7 +187,12 @@ class Relay:
         """Have it go on elsewhere, if no byte is in our hands, and nothing that only we know."""
         if self._carry is None or any(each.conduit is not None or each.urgent for each in (self._up, self._down)):
             return
+        sides = self._client, self._upstream
+        for side in sides:  # before the other process has them: it may be killed at any time
+            side.cut_when_closed(cut=True)
         if not self._carry(self, self._client.fd, self._upstream.fd):
+            for side in sides:
+                side.cut_when_closed(cut=False)
             self._bulk_at += RELAY_BULK_BYTES  # and then ask again
             return
         self._over = True

@@ -5,6 +5,9 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 UDP = "tests/conformance/proxy/test_rfc1928_udp.py"
+CARRIER = "tests/unit/proxy/test_carrier.py"
+CARRYING = "tests/unit/proxy/test_carrier_program.py"
+METHOD = "tests/conformance/proxy/test_tunnel_method.py"
 LEAVING = "tests/conformance/proxy/test_leaving.py tests/unit/proxy/test_unless_cut.py"
 
 MUTANTS = (
@@ -22,7 +25,18 @@ MUTANTS = (
     ),
     Mutant("proxy/policy.py", "if len(self._known) < KNOWN_PEERS:", "if True:", "tests/unit/proxy/test_policy.py"),
     Mutant("proxy/wire/socks5.py", "len(buffer) < end + 2", "len(buffer) < end", "tests/unit/proxy/test_socks5.py"),
-    Mutant("proxy/wire/socks5.py", "IPV4 if address.version == 4 else IPV6", "IPV4", "tests/unit/proxy/test_socks5.py"),
+    Mutant(
+        "proxy/wire/socks5.py",
+        "    address, port = bound\n    kind = IPV4 if address.version == 4 else IPV6",
+        "    address, port = bound\n    kind = IPV4",
+        "tests/unit/proxy/test_socks5.py",
+    ),
+    Mutant(
+        "proxy/wire/socks5.py",
+        "    kind = IPV4 if address.version == 4 else IPV6\n    told",
+        "    kind = IPV4\n    told",
+        "tests/unit/proxy/test_socks5.py",
+    ),
     Mutant("proxy/wire/sniff.py", " or first in _CR_LF", "", "tests/unit/proxy/test_sniff.py"),
     Mutant(
         "proxy/relay/splice.py",
@@ -81,8 +95,8 @@ MUTANTS = (
     # A refused method is two bytes, not a whole reply; and only what is offered is selected.
     Mutant(
         "proxy/socks.py",
-        "socks5.greeting_reply(socks5.NO_ACCEPTABLE_METHOD)",
-        "socks5.reply(socks5.NO_ACCEPTABLE_METHOD)",
+        "socks5.greeting_reply(socks5.NO_ACCEPTABLE_METHOD))\n    return None",
+        "socks5.reply(socks5.NO_ACCEPTABLE_METHOD))\n    return None",
         "tests/conformance/proxy/test_rfc1928.py",
     ),
     Mutant(
@@ -99,8 +113,8 @@ MUTANTS = (
     ),
     Mutant(
         "proxy/socks.py",
-        "socks5.reply(socks5.COMMAND_NOT_SUPPORTED)",
-        "socks5.reply(socks5.GENERAL_FAILURE)",
+        "session, socks5.COMMAND_NOT_SUPPORTED)",
+        "session, socks5.GENERAL_FAILURE)",
         "tests/conformance/proxy/test_rfc1928.py",
     ),
     Mutant("proxy/socks.py", "if client.buffer:  #", "if False:  #", "tests/conformance/proxy/test_rfc1928.py"),
@@ -301,4 +315,32 @@ MUTANTS = (
         "tests/conformance/proxy/test_rfc1929.py",
     ),
     Mutant("proxy/socks4.py", "if door.accepts is not None:", "if False:", "tests/conformance/proxy/test_socks4.py"),
+    Mutant("proxy/wire/socks5.py", "(12 if buffer[5] == IPV6 else 0)", "0", "tests/unit/proxy/test_socks5.py"),
+    Mutant(
+        "proxy/wire/socks5.py",
+        "buffer[0] != VERSION or buffer[1] not in (TUNNEL, NO_ACCEPTABLE_METHOD)",
+        "buffer[0] != VERSION",
+        "tests/unit/proxy/test_socks5.py",
+    ),
+    Mutant(
+        "core/failure.py",
+        "for failure in reversed(Failure)}",
+        "for failure in Failure}",
+        "tests/unit/core/test_failure.py",
+    ),
+    Mutant("proxy/socks.py", "door.links is not None and door.links.opens(token)", "door.links is not None", METHOD),
+    Mutant("proxy/socks.py", "socks5.TUNNEL in methods and door.links is not None", "socks5.TUNNEL in methods", METHOD),
+    Mutant("proxy/socks.py", "return socks5.greeting_reply(socks5.TUNNEL) + _failed", "return _failed", METHOD),
+    Mutant("proxy/socks.py", "case _ if _is_tunnels(session):", "case _ if False:", METHOD),
+    Mutant("proxy/relay/splice.py", "each.conduit is not None or each.urgent", "each.urgent", CARRIER),
+    Mutant("proxy/relay/splice.py", "each.conduit is not None or each.urgent", "each.conduit is not None", CARRIER),
+    Mutant("proxy/relay/splice.py", "self._before[0] + up, self._before[1] + down", "up, down", CARRIER),
+    Mutant("proxy/relay/splice.py", "self._bulk_at += RELAY_BULK_BYTES  # and", "pass  # and", CARRIER),
+    Mutant("proxy/relay/splice.py", "side.cut_when_closed(cut=True)", "pass", CARRIER),
+    Mutant("proxy/relay/carrying.py", "        self.cut_when_closed(cut=False)\n", "", CARRIER),
+    Mutant("proxy/relay/carrying.py", "except BlockingIOError:  # the owner", "except ZeroDivisionError:  #", CARRYING),
+    Mutant("proxy/relay/carrier.py", "self._closed = True", "pass", CARRIER),
+    Mutant("proxy/relay/carrier.py", "self._due = time.monotonic() + CARRIER_AGAIN_SECONDS", "pass", CARRIER),
+    Mutant("proxy/relay/carrier.py", "            os.waitpid(self._pid, 0)\n", "", CARRIER),
+    Mutant("proxy/relay/carrying.py", "*relay.moved, error.errno", "0, 0, error.errno", CARRIER),
 )

@@ -10,6 +10,9 @@ OUTBOX = "tests/unit/tunnel/test_outbox.py"
 PUMP = "tests/unit/tunnel/test_pump.py"
 HALVES = "tests/unit/cli/transparent/test_halves.py"
 GATEWAY = "tests/unit/tunnel/test_gateway.py"
+HELPER = "tests/unit/cli/transparent/test_private.py"
+PRIVATE = "tests/unit/tunnel/test_private_linux.py"
+STATS = "tests/unit/tunnel/test_stats.py"
 NOTES = "tests/unit/cli/transparent/test_notes.py"
 
 MUTANTS = (
@@ -71,4 +74,39 @@ MUTANTS = (
     ),
     Mutant("tunnel/gateway/plan.py", "taken.get(number, host) == host", "True", GATEWAY),
     Mutant("tunnel/gateway/plan.py", "crc32(host.encode()) % len(numbers)", "0", GATEWAY),
+    Mutant("tunnel/private_linux.py", "packets) for each in own]", "packets) for each in ()]", PRIVATE),
+    Mutant("tunnel/private_linux.py", "if code == errno.EEXIST:", "if False:", PRIVATE),
+    Mutant("tunnel/private_linux.py", 'ip_unprivileged_port_start": "0"', 'ip_unprivileged_port_start": "99"', PRIVATE),
+    Mutant("tunnel/private_linux.py", "        held.callback(packets.close)\n", "", PRIVATE),
+    Mutant("tunnel/private_linux.py", "if frozenset(own) == self._own:", "if True:", PRIVATE),
+    Mutant("tunnel/private_linux.py", "            (version, [protocol, syn], syns),\n", "", PRIVATE),
+    Mutant("tunnel/private.py", 'b"\\x86\\xdd"', 'b"\\x08\\x00"', PRIVATE),
+    Mutant("tunnel/stats.py", "(now, *self.totals())", "(now, self.sent_bytes, self.received_bytes)", STATS),
+    Mutant(
+        "tunnel/stats.py", "self.sent_bytes + sent, self.received_bytes", "self.sent_bytes, self.received_bytes", STATS
+    ),
+    Mutant(
+        "tunnel/wire/messages.py",
+        '_features("config", told) if "features" in told else frozenset()',
+        "frozenset()",
+        "tests/unit/tunnel/test_messages.py",
+    ),
+    Mutant(
+        "cli/transparent/channel.py",
+        "self.descriptors[:count], self.descriptors[count:]",
+        "self.descriptors, []",
+        HALVES,
+    ),
+    Mutant("cli/transparent/channel.py", "_MOST_DESCRIPTORS = 64", "_MOST_DESCRIPTORS = 5", HALVES),
+    Mutant(
+        "tunnel/pump.py",
+        "            if self.link is not None:\n                self.on_door(self.link.door)\n",
+        "",
+        PUMP,
+    ),
+    Mutant("tunnel/pump.py", "        self.on_door(None)\n", "", PUMP),
+    Mutant("cli/transparent/helper.py", "                self._private.syns.close()", "                pass", HELPER),
+    Mutant("cli/transparent/helper.py", "not self._packets and ", "", HELPER),
+    Mutant("cli/transparent/helper.py", "self._host.delete(DEVICE)", "pass", HELPER),
+    Mutant("cli/transparent/helper.py", "        for each in sockets:\n            each.close()\n", "", HELPER),
 )

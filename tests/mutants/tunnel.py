@@ -13,7 +13,7 @@ DEVICES = "tests/unit/tunnel/test_devices.py"
 
 MUTANTS = (
     Mutant(
-        "tunnel/congestion.py",
+        "core/congestion.py",
         "if _CONGESTION is not None:",
         "if _CONGESTION is None:",
         "tests/unit/tunnel/test_congestion.py",

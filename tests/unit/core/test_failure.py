@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from dconnect.core.failure import PROXY_ERRORS, SOCKS4_REJECTED, Failure, from_errno
+from dconnect.core.failure import PROXY_ERRORS, SOCKS4_REJECTED, Failure, from_errno, from_socks5_rep
 
 # REP as RFC 1928 §6 numbers it, status as RFC 9110 §15 defines it.
 _SPELLED = {
@@ -69,3 +69,20 @@ def test_errno_is_translated(code: int, failure: Failure) -> None:
 
 def test_socks4_rejects_with_its_one_code() -> None:
     assert SOCKS4_REJECTED == 91
+
+
+@pytest.mark.parametrize(
+    ("code", "failure"),
+    [
+        (1, Failure.NOT_READY),  # of those that say 1, the one after which trying again may help
+        (2, Failure.POLICY),
+        (3, Failure.NETWORK_UNREACHABLE),
+        (4, Failure.HOST_UNREACHABLE),
+        (5, Failure.REFUSED),
+        (6, Failure.TIMEOUT),
+        (7, Failure.GENERAL),
+        (0xFF, Failure.GENERAL),
+    ],
+)
+def test_a_socks5_reply_is_understood(code: int, failure: Failure) -> None:
+    assert from_socks5_rep(code) is failure

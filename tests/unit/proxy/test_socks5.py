@@ -10,14 +10,17 @@ from dconnect.proxy.wire.socks5 import (
     CONNECT,
     RESOLVE,
     RESOLVE_PTR,
+    TUNNEL_REPLY_BYTES,
     Request,
     greeting_reply,
     name_reply,
     parse_greeting,
     parse_password,
     parse_request,
+    parse_tunnel_reply,
     password_reply,
     reply,
+    tunnel_request,
 )
 from kit.feeding import feed
 
@@ -129,3 +132,60 @@ def test_requests_of_tor(data: bytes, request_: Request) -> None:
 
 def test_a_name_is_told_as_address_type_3() -> None:
     assert name_reply("web.docker") == b"\x05\x00\x00\x03\x0aweb.docker\x00\x00"
+
+
+GREETING, SIGNED = b"\x05\x01\x80", b"\x01\x08dconnect\x06s3cr3t"  # RFC 1928 §3, RFC 1929 §2
+REQUEST4 = b"\x05\x01\x00\x01\xac\x12\x00\x03\x00\x50"  # RFC 1928 §4
+REQUEST6 = b"\x05\x01\x00\x04\xfd" + bytes(14) + b"\x03\x1f\x90"
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "request_"), [("172.18.0.3", 80, REQUEST4), ("fd00::3", 8080, REQUEST6)], ids=["v4", "v6"]
+)
+def test_a_client_of_the_tunnels_method_says_all_at_once(address: str, port: int, request_: bytes) -> None:
+    said = tunnel_request(b"dconnect", b"s3cr3t", ip_address(address), port)
+    assert said == GREETING + SIGNED + request_
+    assert feed(parse_greeting, said[:3]) == b"\x80"
+    assert feed(parse_password, said[3:20]) == (b"dconnect", b"s3cr3t")
+    assert feed(parse_request, said[20:]) == Request(CONNECT, Target(address, port))
+
+
+def test_a_token_may_have_as_many_octets_as_rfc1929_s2_has_room_for() -> None:
+    said = tunnel_request(b"u", b"t" * 255, ip_address("172.18.0.3"), 80)
+    assert said == GREETING + b"\x01\x01u\xff" + b"t" * 255 + REQUEST4
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\x05\x80\x05\x00\x00\x01\xac\x12\x00\x01\x12\x34", 0),
+        (b"\x05\x80\x05\x00\x00\x04\xfd" + bytes(14) + b"\x01\x00\x50", 0),
+        (b"\x05\x80\x05\x05\x00\x01" + bytes(6), 5),
+        (b"\x05\x80\x05\x09\x77\x01" + bytes(6), 9),  # RSV is not looked at; 9 is unassigned (§6)
+        (b"\x05\xff", 0xFF),
+    ],
+)
+def test_the_reply_of_the_tunnels_method(data: bytes, code: int) -> None:
+    assert feed(parse_tunnel_reply, data) == code
+
+
+def test_whoever_reads_the_least_first_has_nothing_of_what_comes_behind() -> None:
+    shortest = b"\x05\x80\x05\x00\x00\x01" + bytes(6)
+    assert len(shortest) == TUNNEL_REPLY_BYTES
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x04\x80",  # another version
+        b"\x05\x00",  # a method that was not offered
+        b"\x05\x02",
+        b"HTTP/1.1 400 Bad Request",
+        b"\x05\x80\x04\x00\x00\x01" + bytes(6),
+        b"\x05\x80\x05\x00\x00\x03\x01a\x00\x50",  # a name as BND.ADDR, which we never say
+        b"\x05\x80\x05\x00\x00\x00" + bytes(6),
+    ],
+)
+def test_another_reply_to_the_tunnels_method_is_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        parse_tunnel_reply(data)

@@ -354,3 +354,19 @@ def test_a_device_that_is_gone_ends_it(scene: Scene) -> None:
     scene.system.close()
     with pytest.raises(Stopped, match="memory0 is gone"):
         scene.until(lambda: False)
+
+
+def test_whoever_dials_by_itself_is_told_where_once_the_agent_has_said_what_it_wants(scene: Scene) -> None:
+    told: list[Door | None] = []
+    scene.pump.on_door = told.append
+    scene.until(lambda: scene.pump.link is not None)
+    scene.heard(frames.HELLO)
+    assert told == []
+    scene.agents[-1].sendall(frames.frame(frames.CONFIG, CONFIG.encode()) * 2)
+    scene.until(lambda: len(scene.configs) == 2)
+    assert told == [DOOR], "a later config tells of networks, not of another agent"
+    scene.agents[-1].close()
+    scene.until(lambda: len(told) > 1)
+    assert told == [DOOR, None]
+    scene.link()
+    assert told == [DOOR, None, DOOR]

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from dconnect.cli.transparent.channel import Channel
 from dconnect.cli.transparent.helper import Helper, Order, failure
 from dconnect.core.errors import DconnectError, EngineUnreachable, Interrupted, MalformedMessage, NotRunning
-from dconnect.core.limits import CHANNEL_LINE_BYTES
+from dconnect.core.limits import CHANNEL_LINE_BYTES, TUNNEL_SOCKETS
 from dconnect.tunnel.fake import MemoryDevice
 from dconnect.tunnel.host import FakeHost
 from dconnect.tunnel.subnets import HostNet, Route
@@ -189,6 +189,16 @@ def _channels() -> Iterator[tuple[Channel, socket.socket]]:
         yield Channel(ours), theirs
 
 
+@contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
 def test_messages_may_come_in_pieces_and_together() -> None:
     with _channels() as (channel, other):
         other.sendall(b'{"a": ')
@@ -197,6 +207,42 @@ def test_messages_may_come_in_pieces_and_together() -> None:
         assert channel.receive() == [{"a": 1}, {"b": 2}]
         other.close()
         assert channel.receive() is None
+
+
+def _twins(fd: int, other: int) -> bool:
+    """Whether two descriptors are of the same pipe or socket."""
+    return os.path.sameopenfile(fd, other)
+
+
+def test_descriptors_are_taken_in_the_order_in_which_they_came() -> None:
+    with _channels() as (channel, theirs), ExitStack() as held:
+        pairs = [held.enter_context(_pipe()) for _ in range(5)]
+        sent = [reading for reading, _ in pairs]
+        other = Channel(theirs)
+        other.send({"count": 3}, sent[:3])
+        other.send({"count": 2}, tuple(sent[3:]))
+        counts: list[int] = []
+        while len(counts) < 2:
+            counts += [message["count"] for message in channel.receive() or ()]
+        assert counts == [3, 2]
+        first, second = channel.take(3), channel.take(2)
+        for fd in (*first, *second):
+            held.callback(os.close, fd)
+        assert (len(first), len(second)) == (3, 2)
+        assert channel.take(1) == channel.descriptors == []
+        assert all(map(_twins, (*first, *second), sent))
+
+
+def test_as_many_sockets_as_the_helper_makes_at_once_come_in_one_message() -> None:
+    with _channels() as (channel, theirs), ExitStack() as held:
+        reading, _ = held.enter_context(_pipe())
+        Channel(theirs).send({"count": TUNNEL_SOCKETS}, [reading] * TUNNEL_SOCKETS)
+        assert channel.receive() == [{"count": TUNNEL_SOCKETS}]
+        taken = channel.take(TUNNEL_SOCKETS)
+        for fd in taken:
+            held.callback(os.close, fd)
+        assert len(taken) == TUNNEL_SOCKETS
+        assert not any(map(os.get_inheritable, taken))
 
 
 def test_a_line_without_end_is_refused() -> None:
