@@ -167,6 +167,8 @@ class Helper:
         door = parse_ip(str(message.get("door")))
         try:
             device = self._keeper.follow(config, door)
+            if self._private is not None:
+                self._private.keep_apart([each.network for each in config.addresses])
         except (DconnectError, OSError) as error:
             if not self._up:
                 raise (
@@ -177,15 +179,15 @@ class Helper:
             with suppress(OSError):
                 channel.send({"trouble": str(error)})
             return
-        if self._private is not None:
-            self._private.keep_apart([each.network for each in config.addresses])
         self._tell(channel, device)
 
     def _supply(self, channel: Channel, version: int) -> None:
         """Have the pump listen in the private network."""
         if self._private is None:
             return
-        sockets = self._private.sockets(version)
+        sockets: list[socket.socket] = []
+        with suppress(OSError):  # it is told that there are none, and asks again when it needs some
+            sockets = self._private.sockets(version)
         with suppress(OSError):
             channel.send({"sockets": version, "count": len(sockets)}, [each.fileno() for each in sockets])
         for each in sockets:

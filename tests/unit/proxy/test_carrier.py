@@ -18,7 +18,8 @@ import pytest
 
 from dconnect.core.limits import CARRIER_AGAIN_SECONDS, RELAY_BULK_BYTES
 from dconnect.proxy.poller import Channel, Poller
-from dconnect.proxy.relay import Carrier, PipePool, Relay, carrier, splice
+from dconnect.proxy.relay import PipePool, Relay, carrier, splice
+from dconnect.proxy.relay.carrier import Carrier
 from dconnect.proxy.relay.splice import Carry
 from kit.door import PATIENCE, exactly, open_descriptors, reset, rest, stuff, was_reset
 from kit.loops import runner

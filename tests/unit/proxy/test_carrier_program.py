@@ -23,12 +23,13 @@ def program(room: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], 
             if room is not None:
                 theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
             argv = [sys.executable, "-P", "-m", "dconnect.proxy.relay.carrier", str(theirs.fileno())]
-            process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),))
+            process = subprocess.Popen(argv, stderr=subprocess.PIPE, pass_fds=(theirs.fileno(),))
         try:
             yield process, ours
         finally:
             process.kill()
-            process.wait()
+            _, said = process.communicate()
+    assert not said, "not even a warning: it would be in the agent's log"
 
 
 def give(link: socket.socket, number: int) -> tuple[socket.socket, socket.socket]:
