@@ -79,7 +79,7 @@ _BY_ERRNO = {
 }
 
 
-_BY_REP = {failure.value.socks5_rep: failure for failure in reversed(Failure)} | {1: Failure.NOT_READY}
+_BY_REP = {failure.value.socks5_rep: failure for failure in reversed(Failure)}
 """The first that has the code; of those that say 1 the one after which trying again may help."""
 
 

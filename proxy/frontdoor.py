@@ -21,7 +21,8 @@ from dconnect.proxy.guests import CROWDED, SHUTDOWN, Guests
 from dconnect.proxy.http import serve_http
 from dconnect.proxy.lookup import Lookup
 from dconnect.proxy.poller import Channel, Poller
-from dconnect.proxy.relay import Carrier, PipePool, Relay
+from dconnect.proxy.relay import PipePool, Relay
+from dconnect.proxy.relay.carrier import Carrier
 from dconnect.proxy.socks import associate, serve_socks5
 from dconnect.proxy.socks4 import serve_socks4
 from dconnect.proxy.stream import Stream

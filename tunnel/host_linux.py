@@ -125,8 +125,13 @@ class LinuxHost:
 
     def delete(self, device: str) -> None:
         found = self._netlink.link_lookup(ifname=device)
-        if found:
+        if not found:
+            return
+        try:
             self._netlink.link("del", index=found[0])
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:  # it went by itself meanwhile
+                raise OSError(error.code, f"{device}: {error}") from error
 
     def close(self) -> None:
         self._netlink.close()

@@ -45,7 +45,8 @@ from dconnect.core.limits import (
 )
 from dconnect.proxy.fiber import Fibers
 from dconnect.proxy.poller import Channel, Poller, connect
-from dconnect.proxy.relay import Carrier, PipePool, Relay
+from dconnect.proxy.relay import PipePool, Relay
+from dconnect.proxy.relay.carrier import Carrier
 from dconnect.proxy.wire import socks5
 from dconnect.tunnel.dial import Door
 from dconnect.tunnel.gateway.counters import Counters

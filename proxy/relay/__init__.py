@@ -10,8 +10,7 @@ The contract of a relay, whatever moves the bytes:
 - A relay ends once; then both sockets are closed and its owner is told how it went.
 """
 
-from dconnect.proxy.relay.carrier import Carrier
 from dconnect.proxy.relay.pipes import PipePool
 from dconnect.proxy.relay.splice import Relay
 
-__all__ = ["Carrier", "PipePool", "Relay"]
+__all__ = ["PipePool", "Relay"]

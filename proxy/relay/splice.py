@@ -148,6 +148,8 @@ class Relay:
         try:
             while True:
                 if not held:
+                    if direction.moved >= self._bulk_at and self._is_free():
+                        break
                     filled = held = self._fill(conduit, direction)
                     if not filled:
                         direction.shut = True
@@ -183,9 +185,14 @@ class Relay:
         elif direction.moved >= self._bulk_at:
             self._give_away()
 
+    def _is_free(self) -> bool:
+        """Whether no byte is in our hands beside those of the direction at work, and nothing that only we know."""
+        up, down = self._up, self._down
+        return up.conduit is None and down.conduit is None and not up.urgent and not down.urgent
+
     def _give_away(self) -> None:
         """Have it go on elsewhere, if no byte is in our hands, and nothing that only we know."""
-        if self._carry is None or any(each.conduit is not None or each.urgent for each in (self._up, self._down)):
+        if self._carry is None or not self._is_free():
             return
         sides = self._client, self._upstream
         for side in sides:  # before the other process has them: it may be killed at any time
@@ -193,7 +200,9 @@ class Relay:
         if not self._carry(self, self._client.fd, self._upstream.fd):
             for side in sides:
                 side.cut_when_closed(cut=False)
-            self._bulk_at += RELAY_BULK_BYTES  # and then ask again
+            self._bulk_at = max(self.moved) + RELAY_BULK_BYTES  # and then ask again
+            for direction in (self._up, self._down):
+                self._poller.loop.call_soon(self._pump, direction, HANGUP)
             return
         self._over = True
         self._before = self.moved

@@ -18,7 +18,8 @@ import pytest
 
 from dconnect.core.limits import CARRIER_AGAIN_SECONDS, RELAY_BULK_BYTES
 from dconnect.proxy.poller import Channel, Poller
-from dconnect.proxy.relay import Carrier, PipePool, Relay, carrier, splice
+from dconnect.proxy.relay import PipePool, Relay, carrier, splice
+from dconnect.proxy.relay.carrier import Carrier
 from dconnect.proxy.relay.splice import Carry
 from kit.door import PATIENCE, exactly, open_descriptors, reset, rest, stuff, was_reset
 from kit.loops import runner
@@ -305,12 +306,21 @@ def test_closing_cuts_what_is_carried_and_leaves_no_process_and_no_descriptor() 
     assert open_descriptors() == before
 
 
+def narrow_pair() -> tuple[socket.socket, socket.socket]:
+    """One whose buffers the kernel does not widen by itself: what does not fit now will not fit later."""
+    pair = tcp_pair()
+    for sock in pair:
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, CHUNK)
+    return pair
+
+
 def test_a_relay_with_bytes_in_hand_stays_until_it_has_none() -> None:
     nobody = Nobody()
 
     async def main() -> None:
         async with scene() as here:
-            relay, user, service = here.relay(carry=nobody)
+            relay, user, service = here.relay(narrow_pair, carry=nobody)
             waiting = await asyncio.to_thread(stuff, service)
             await until(lambda: relay._down.conduit is not None)
             await move(user, service, 2 * RELAY_BULK_BYTES)

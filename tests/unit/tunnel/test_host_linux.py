@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_interface, ip_network
+from threading import Barrier
 from typing import TypeVar
 
 import pytest
@@ -122,6 +124,23 @@ def test_a_device_is_found_and_deleted_even_while_it_is_held(scene: Scene) -> No
     scene.host(lambda host: host.delete("dconnect7"))
     with pytest.raises(OSError, match=os.strerror(77)):
         scene.device.read_into(bytearray(100))  # EBADFD
+
+
+def test_a_device_that_goes_by_itself_meanwhile_is_deleted_as_well(scene: Scene) -> None:
+    """As a private network's does, with its last connection."""
+    both, names = Barrier(2), [f"dconnect{number}" for number in range(20, 60)]
+
+    def delete_all(host: LinuxHost) -> None:
+        for name in names:
+            both.wait(10)
+            host.delete(name)
+
+    for name in names:
+        scene.ip("link", "add", name, "type", "veth")
+    with ThreadPoolExecutor(2) as pool:
+        for each in [pool.submit(scene.host, delete_all) for _ in range(2)]:
+            each.result()
+    assert scene.host(lambda host: host.devices("dconnect")) == ["dconnect7"]
 
 
 def test_a_device_that_is_not_there_is_an_error(scene: Scene) -> None:

@@ -20,6 +20,7 @@ from dconnect.tunnel.host_linux import LinuxHost
 from dconnect.tunnel.linux import LinuxDevice
 from dconnect.tunnel.private import PrivateDevice
 from dconnect.tunnel.wire.messages import TCP_BY_SOCKS, Config
+from kit.descriptors import no_descriptors
 from kit.door import open_descriptors
 from kit.tun import private_namespace, why_not
 
@@ -115,6 +116,18 @@ def test_sockets_of_it_come_when_they_are_wanted(begin: Callable[[Order], Scene]
         assert {each.family for each in sockets} == {family}
         sockets[0].bind(("", 80))
         sockets[0].listen()
+
+
+def test_a_helper_without_descriptors_says_that_there_are_no_sockets_now(begin: Callable[[Order], Scene]) -> None:
+    scene = begin(Order(65_535))
+    scene.config(TCP_BY_SOCKS)
+    scene.take(5)
+    with no_descriptors():
+        scene.pump.send({"sockets": 4})
+        assert scene.answer() == {"sockets": 4, "count": 0}
+    scene.pump.send({"sockets": 4})
+    assert scene.answer() == {"sockets": 4, "count": TUNNEL_SOCKETS}
+    scene.take(TUNNEL_SOCKETS)
 
 
 @pytest.mark.parametrize("packets", [False, True])
