@@ -32,8 +32,10 @@ from dconnect.agent.labels import AGENT_NAME, DIALER_NAME
 HERE = Path(__file__).parent
 NETWORKS = {"openvpn": "172.30.2.0/24", "wireguard-go": "172.30.3.0/24"}
 """The peers'; their configurations have them too."""
-MTUS = {"dconnect": 65_535, "dconnect-16000": 16_000, "dconnect-1500": 1_500}
-TUNNELS = ("dconnect", "openvpn", "wireguard-go", "direct", "dconnect-16000", "dconnect-1500")
+MTUS = {"dconnect": 65_535, "dconnect-packets": 65_535, "dconnect-16000": 16_000, "dconnect-1500": 1_500}
+OPTIONS = {"dconnect-packets": ("--packets",)}
+"""What else ``dconnect tun up`` is told."""
+TUNNELS = ("dconnect", "openvpn", "wireguard-go", "direct", "dconnect-packets", "dconnect-16000", "dconnect-1500")
 """By the name that the command line and the results have."""
 _PACKAGES = ("openvpn", "wireguard-go", "wireguard-tools")
 _INSIDE = {"openvpn": "10.214.0.0/24", "wireguard-go": "10.215.0.0/24"}
@@ -57,8 +59,8 @@ class Tunnels:
         self.ways: dict[str, Way] = {}
         self._clients: dict[str, subprocess.Popen[bytes]] = {}
         self._tun = Tun(site.bed)
-        self._mtu = 0
-        """Of the tunnel that is up; 0: none is."""
+        self._up = ""
+        """Which of dconnect's tunnels is up."""
         self._folder = site.bed.root / "tunnels"
         self._folder.mkdir()
         starts = {"openvpn": self._openvpn, "wireguard-go": self._wireguard}
@@ -98,9 +100,9 @@ class Tunnels:
 
     def close(self) -> None:
         """End the clients; containers go with the bed."""
-        if self._mtu:
+        if self._up:
             self._tun("tun", "down")
-            self._mtu = 0
+            self._up = ""
         for process in self._clients.values():
             process.terminate()
             try:
@@ -113,7 +115,7 @@ class Tunnels:
     # -- a turn ---------------------------------------------------------------------------------
 
     def turn(self, program: str) -> Clock:
-        """Have a program's tunnel up, which dconnect's is not with each MTU; its processor time.
+        """Have a program's tunnel up, which dconnect's is not with all options at once; its processor time.
 
         Raises: BedError.
         """
@@ -121,11 +123,12 @@ class Tunnels:
         if program not in MTUS:
             client = self._clients.get(program)
             return Clock(self._bed, way.containers, [client.pid] if client else [])
-        if self._mtu != MTUS[program]:
-            if self._mtu:
+        if self._up != program:
+            if self._up:
                 self._tun("tun", "down")
-            self._tun.up(f"--mtu={MTUS[program]}", *(f"--exclude={network}" for network in NETWORKS.values()))
-            self._mtu = MTUS[program]
+            options = (f"--mtu={MTUS[program]}", *OPTIONS.get(program, ()))
+            self._tun.up(*options, *(f"--exclude={network}" for network in NETWORKS.values()))
+            self._up = program
             self._wait(program, way)
         return Clock(self._bed, way.containers, self._tun.processes())
 
