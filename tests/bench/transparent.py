@@ -19,8 +19,8 @@ from bench.tunnels import MTUS, Tunnels
 
 VPNS = ("openvpn", "wireguard-go")
 PINGS_PER_SECOND, CONNECTIONS_PER_SECOND = 50, 100
-"""With less than 10 ms between two pings iputils' ping spins, and is a load itself: at 200 a second it took two thirds of
-a processor."""
+"""With less than 10 ms between two pings iputils' ping spins, and is a load itself: at 200 a second it took two thirds
+of a processor."""
 LONGER = 5
 """Times the seconds of another test: a 99th percentile wants many."""
 LOAD_WARM_UP = 0.2
