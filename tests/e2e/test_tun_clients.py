@@ -281,7 +281,8 @@ def test_ping_of_a_dead_address_fails_as_in_the_engines_own_network(bed: Bed, tu
     with ThreadPoolExecutor(2) as pool:
         told = list(pool.map(partial(Namespace.run, command=["ping", "-c1", "-W10", stopped]), both_sides(bed)))
     assert [each.returncode for each in told] == [1, 1]
-    assert all("icmp_seq=1 Destination Host Unreachable" in each.stdout for each in told)
+    texts = [each.stdout for each in told]
+    assert all("icmp_seq=1 Destination Host Unreachable" in text for text in texts), texts
 
 
 @needs("nmap", "nmap")

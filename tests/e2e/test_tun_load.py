@@ -24,9 +24,10 @@ def site(bed: Bed, agent: Dconnect) -> Iterator[Site]:
         made.close()
 
 
-def test_a_storm_of_packets_leaves_nothing(bed: Bed, scene: Scene, site: Site) -> None:
+@pytest.mark.parametrize("options", [(), ("--packets",)])
+def test_a_storm_of_packets_leaves_nothing(bed: Bed, scene: Scene, site: Site, options: tuple[str, ...]) -> None:
     six = bed.address_of(scene.six, version=6)
-    outcome = storm.measure(bed, site, six, 8_000, seed=9293)
+    outcome = storm.measure(bed, site, six, 8_000, 9293, *options)
     print(outcome.figures)
     assert not outcome.broken()
 
