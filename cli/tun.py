@@ -23,10 +23,10 @@ Include = Annotated[
     list[str] | None,
     typer.Option(metavar="CIDR", help="Route this too, even where a wider route covers it; repeatable."),
 ]
+Exclude = Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Leave this out; repeatable.")]
 Packets = Annotated[
     bool, typer.Option("--packets", help="Carry TCP as packets too, as on macOS; slower, and needs less of Linux.")
 ]
-Exclude = Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Leave this out; repeatable.")]
 
 
 @app.command("up")

@@ -33,6 +33,7 @@ from dconnect.core.address import IPNetwork
 from dconnect.core.errors import DconnectError
 from dconnect.core.limits import DEVICE_PACKETS, TUNNEL_SOCKETS
 from dconnect.tunnel.linux import LinuxDevice
+from dconnect.tunnel.local_linux import EVERYTHING, make_local
 from dconnect.tunnel.private import HARDWARE_ADDRESS, Answers, PrivateDevice
 from dconnect.tunnel.transparent import transparent
 
@@ -42,8 +43,7 @@ _INNER, _SYNS, _PACKETS = "inner", "syns", "packets"
 _INGRESS = 0xFFFFFFF2
 """TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)"""
 _IPV4, _IPV6 = 0x0800, 0x86DD
-_TABLE = _PRIORITY = 213
-_HOST_SCOPE, _LINK_SCOPE = 254, 253
+_LINK_SCOPE = 253
 _SETTINGS = {
     "ipv4/conf/all/rp_filter": "0",
     "ipv4/conf/*/rp_filter": "0",  # the rule decides what is local, not where its answer would go
@@ -166,11 +166,8 @@ def _make(name: str, mtu: int, own: Iterable[IPNetwork], host: int) -> tuple[Pri
         kernel.link("set", index=index[_INNER], arp=False, state="up")
         for tun in (_SYNS, _PACKETS):
             kernel.link("set", index=index[tun], txqlen=DEVICE_PACKETS)
-        for family, everything in ((socket.AF_INET, "0.0.0.0/0"), (socket.AF_INET6, "::/0")):
-            for each in (_INNER, _SYNS):
-                kernel.rule("add", family=family, iifname=each, table=_TABLE, priority=_PRIORITY)
-            local = {"type": "local", "scope": _HOST_SCOPE, "table": _TABLE}
-            kernel.route("add", family=family, dst=everything, oif=index["lo"], **local)
+        make_local(kernel, _INNER, _SYNS)
+        for family, everything in EVERYTHING:
             kernel.route("add", family=family, dst=everything, oif=index[_INNER], scope=_LINK_SCOPE)
         _sort(kernel, index, own)
         answers = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # protocol 0: it hears nothing

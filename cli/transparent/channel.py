@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,19 +21,17 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._received = b""
-        self._sending = threading.Lock()
         self.descriptors: list[int] = []
         """Received and not yet taken."""
 
     def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Tell something; from any thread.
+        """Tell something.
 
         Raises: OSError when the other end is gone.
         """
         line = json.dumps(message).encode() + b"\n"
-        with self._sending:
-            sent = socket.send_fds(self.sock, [line], fds)
-            self.sock.sendall(line[sent:])
+        sent = socket.send_fds(self.sock, [line], fds)
+        self.sock.sendall(line[sent:])
 
     def take(self, count: int) -> list[int]:
         """So many of the descriptors that were received, the oldest; they are the caller's."""

@@ -100,7 +100,7 @@ class TcpProcess:
             self._process.wait()
 
 
-def whole(message: dict[str, object]) -> Door | None:
+def door_of(message: dict[str, object]) -> Door | None:
     """The door in what ``tell_door`` said. Raises: MalformedMessage."""
     told = message["door"]
     if told is None:

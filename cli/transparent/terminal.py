@@ -26,7 +26,7 @@ import uvloop
 
 from dconnect.agent.dialer import watch_peer
 from dconnect.cli.transparent.channel import Channel as PumpChannel
-from dconnect.cli.transparent.tcp import whole
+from dconnect.cli.transparent.tcp import door_of
 from dconnect.core.address import IPAddress
 from dconnect.core.congestion import unpace
 from dconnect.core.credentials import GENERATED_USER
@@ -36,11 +36,9 @@ from dconnect.core.failure import Failure, from_errno, from_socks5_rep
 from dconnect.core.limits import (
     DEVICE_TURN_PACKETS,
     LINK_CONNECT_SECONDS,
-    LISTEN_BACKLOG,
     PACKET_BYTES,
     TUNNEL_COUNT_SECONDS,
     TUNNEL_DIAL_SECONDS,
-    TUNNEL_ERRORS_PER_SECOND,
     TUNNEL_SOCKETS,
 )
 from dconnect.proxy.fiber import Fibers
@@ -50,12 +48,14 @@ from dconnect.proxy.relay.carrier import Carrier
 from dconnect.proxy.wire import socks5
 from dconnect.tunnel.dial import Door
 from dconnect.tunnel.gateway.counters import Counters
+from dconnect.tunnel.gateway.listeners import open_at
+from dconnect.tunnel.gateway.router import ErrorBound
 from dconnect.tunnel.gateway.tcp import Connections
 from dconnect.tunnel.gateway.ways import Dials
 from dconnect.tunnel.linux import LinuxDevice
 from dconnect.tunnel.private import Answers
 from dconnect.tunnel.wire import icmp
-from dconnect.tunnel.wire.packets import SYN, Packet, flow
+from dconnect.tunnel.wire.packets import SYN, Packet, flow, is_to_many
 
 _RESERVED_DESCRIPTORS = 256
 """Not for connections: the tunnel's own, and pipes."""
@@ -82,12 +82,12 @@ class Terminal:
         self._spare: dict[int, list[socket.socket]] = {4: [], 6: []}
         self._asked: set[int] = set()
         """IP versions of which sockets are on their way."""
-        self._relays: dict[Relay, Session] = {}
+        self._relays: set[Relay] = set()
         self._moved = [0, 0]
         """Bytes up and down of relays that have ended."""
         self._told: object = None
         self._most = max(16, (_descriptors() - _RESERVED_DESCRIPTORS) // 2)
-        self._second = self._errors = 0
+        self._errors = ErrorBound()
         self._buffer = memoryview(bytearray(PACKET_BYTES))
         self._poller, self._pipes = Poller(), PipePool()
         self._carrier = Carrier(self._poller)
@@ -144,7 +144,7 @@ class Terminal:
                 self._spare[version] += [socket.socket(fileno=fd) for fd in fds]
                 self._asked.discard(version)
             elif "door" in message:
-                self._door = whole(message)
+                self._door = door_of(message)
             else:
                 self._own = frozenset(ipaddress.ip_address(text).packed for text in message["addresses"])
 
@@ -161,7 +161,7 @@ class Terminal:
                 self.counters.drop("malformed")
             elif key[: len(key) // 2 - 2] not in self._own:
                 self.counters.drop("source")
-            elif key[4] >= 0xE0 if len(key) == 12 else key[16] == 0xFF:
+            elif is_to_many(key):
                 self.counters.drop("multicast")
             elif len(self._relays) >= self._most:
                 self.counters.drop("full")
@@ -176,15 +176,7 @@ class Terminal:
             self._say({"sockets": version})
         if not spare:
             raise BlockingIOError("the helper has not sent a socket yet")
-        sock = spare.pop()
-        try:
-            unpace(sock)
-            sock.bind(("", port))
-            sock.listen(LISTEN_BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        return open_at(spare.pop(), port)
 
     # ``tcp``'s router.
 
@@ -208,11 +200,7 @@ class Terminal:
             self.counters.drop("device")
 
     def unreachable(self, link: None, packet: Packet, code: int) -> None:
-        second = int(self.loop.time())
-        if second != self._second:
-            self._second, self._errors = second, 0
-        self._errors += 1
-        told = icmp.unreachable(packet, code) if self._errors <= TUNNEL_ERRORS_PER_SECOND else None
+        told = icmp.unreachable(packet, code) if self._errors.allows(self.loop.time()) else None
         if told is not None:
             self.send(link, told)
 
@@ -233,13 +221,11 @@ class Terminal:
             channel.deadline(TUNNEL_DIAL_SECONDS)
             await channel.send(socks5.tunnel_request(GENERATED_USER.encode(), door.token.encode(), address, port))
             code = await _reply(channel)
-        except (OSError, MalformedMessage) as error:  # TimeoutError is one
+        except BaseException as error:
             if channel is not None:
                 channel.close()
-            raise _unreachable(error) from error
-        except BaseException:
-            if channel is not None:
-                channel.close()
+            if isinstance(error, (OSError, MalformedMessage)):  # TimeoutError is one
+                raise _unreachable(error) from error
             raise
         if code != socks5.SUCCEEDED:
             channel.close()
@@ -251,17 +237,17 @@ class Terminal:
     async def own_dns(self) -> socket.socket:
         raise DialError(Failure.REFUSED, "Names are served by way of the link.")
 
-    def relay(self, client: socket.socket, upstream: socket.socket, session: Session) -> bool:
+    def relay(self, client: socket.socket, upstream: socket.socket, session: Session) -> bool:  # noqa: ARG002
         client.setblocking(False)
         here, there = Channel(self._poller, client), Channel(self._poller, upstream)
         here.dry = False  # the first bytes came along
         relay = Relay(self._poller, self._pipes, here, there, self._relay_ended, carry=self._carrier.take)
-        self._relays[relay] = session
+        self._relays.add(relay)
         relay.start()
         return True
 
     def _relay_ended(self, relay: Relay, _error: OSError | None) -> None:
-        del self._relays[relay]
+        self._relays.discard(relay)
         up, down = relay.moved
         self._moved = [self._moved[0] + up, self._moved[1] + down]
 

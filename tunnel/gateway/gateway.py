@@ -27,13 +27,13 @@ from dconnect.core.limits import (
     LINK_RESERVE,
     LINKS,
     PACKET_BYTES,
-    TUNNEL_ERRORS_PER_SECOND,
 )
 from dconnect.tunnel.device import Device
 from dconnect.tunnel.gateway.counters import Counters
 from dconnect.tunnel.gateway.echo import Pings
 from dconnect.tunnel.gateway.link import Link
 from dconnect.tunnel.gateway.plan import Plan
+from dconnect.tunnel.gateway.router import ErrorBound
 from dconnect.tunnel.gateway.tcp import Connections
 from dconnect.tunnel.gateway.udp import Datagrams
 from dconnect.tunnel.gateway.ways import Ways
@@ -41,7 +41,7 @@ from dconnect.tunnel.wire import icmp
 from dconnect.tunnel.wire.fragments import Reassembly, split
 from dconnect.tunnel.wire.frames import HEADER_BYTES
 from dconnect.tunnel.wire.messages import TCP_BY_SOCKS, Config, Hello
-from dconnect.tunnel.wire.packets import FRAGMENT, ICMP, ICMP6, SYN, TCP, Packet, flow, parse
+from dconnect.tunnel.wire.packets import FRAGMENT, ICMP, ICMP6, SYN, TCP, Packet, flow, is_to_many, parse
 
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
@@ -80,7 +80,7 @@ class Gateway:
         self._own = frozenset((plan.own4.packed, plan.own6.packed))
         self._reassembly = Reassembly()
         self._identifications = itertools.count(1)
-        self._second, self._errors = 0, 0
+        self._errors = ErrorBound()
         self._tcp = Connections(self, listen)
         self._udp = Datagrams(self)
         self._pings = Pings(self)
@@ -177,7 +177,7 @@ class Gateway:
                     self.counters.drop("source")
                 elif kind == TCP:
                     self.admit(packet)
-                elif key[4] >= 0xE0 if len(key) == 12 else key[16] == 0xFF:
+                elif is_to_many(key):
                     self.counters.drop("multicast")  # a link has no neighbours; nor is a SYN to many answered
                 elif kind == SYN:
                     self._tcp.syn(link, key, packet)
@@ -296,11 +296,7 @@ class Gateway:
                 self.counters.drop("full")
 
     def unreachable(self, link: Link, packet: Packet, code: int) -> None:
-        second = int(self.loop.time())
-        if second != self._second:
-            self._second, self._errors = second, 0
-        self._errors += 1
-        if self._errors > TUNNEL_ERRORS_PER_SECOND:
+        if not self._errors.allows(self.loop.time()):
             self.counters.drop("errors")
             return
         own = self._plan.own4 if packet.version == 4 else self._plan.own6

@@ -27,6 +27,15 @@ def listen(version: int, port: int, device: str) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, TUNNEL_SOCKET_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TUNNEL_SOCKET_BYTES)
+    except BaseException:
+        sock.close()
+        raise
+    return open_at(sock, port)
+
+
+def open_at(sock: socket.socket, port: int) -> socket.socket:
+    """Have a transparent socket listen at a port; it is closed where it cannot. Raises: OSError."""
+    try:
         unpace(sock)
         sock.bind(("", port))
         sock.listen(LISTEN_BACKLOG)

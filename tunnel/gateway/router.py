@@ -8,7 +8,7 @@ import ipaddress
 from typing import Protocol, TypeVar
 
 from dconnect.core.address import IPAddress, canonical
-from dconnect.core.limits import TUNNEL_KNOWN_ADDRESSES
+from dconnect.core.limits import TUNNEL_ERRORS_PER_SECOND, TUNNEL_KNOWN_ADDRESSES
 from dconnect.tunnel.gateway.counters import Counters
 from dconnect.tunnel.gateway.link import Link
 from dconnect.tunnel.gateway.ways import Connects, Ways
@@ -39,6 +39,21 @@ class TcpRouter(Protocol[L_contra]):
 
     def unreachable(self, link: L_contra, packet: Packet, code: int) -> None:
         """Tell the host that a packet did not arrive, where that may be told; ``code`` is ``icmp.unreachable``'s."""
+
+
+class ErrorBound:
+    """How many ICMP errors are sent: TUNNEL_ERRORS_PER_SECOND."""
+
+    def __init__(self) -> None:
+        self._second = self._sent = 0
+
+    def allows(self, now: float) -> bool:
+        """Whether one more may be sent now, in seconds; it is counted."""
+        second = int(now)
+        if second != self._second:
+            self._second, self._sent = second, 0
+        self._sent += 1
+        return self._sent <= TUNNEL_ERRORS_PER_SECOND
 
 
 class Router(TcpRouter[Link], Protocol):

@@ -65,6 +65,14 @@ class Packet(NamedTuple):
     """All of it."""
 
 
+def is_to_many(key: bytes) -> bool:
+    """Whether a flow's destination is no single host: multicast, and IPv4's reserved rest with broadcast.
+
+    Args:   key: as ``flow`` gives it.
+    """
+    return key[4] >= 0xE0 if len(key) == 12 else key[16] == 0xFF
+
+
 def flow(packet: memoryview) -> tuple[int, bytes]:
     """Tell a packet's kind and its flow, in as few steps as Python allows.
 

@@ -517,11 +517,10 @@ def test_other_messages_and_protocols() -> None:
 
 
 def test_icmp_errors_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dconnect.tunnel.gateway.gateway.TUNNEL_ERRORS_PER_SECOND", 3)
+    monkeypatch.setattr("dconnect.tunnel.gateway.router.TUNNEL_ERRORS_PER_SECOND", 3)
 
     async def scenario(stage: Stage) -> None:
         host = await stage.host()
-        stage.gateway._second, stage.gateway._errors = int(stage.gateway.loop.time()), 0
         await host.send(*(build(HOST, WEB, 132, bytes(12)) for _ in range(50)))
         await stage.until(lambda: stage.dropped.get("protocol") == 50)
         assert stage.dropped["errors"] >= 50 - 6  # a second may begin meanwhile
