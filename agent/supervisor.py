@@ -29,6 +29,7 @@ from dconnect.agent.dialer import watch_peer
 from dconnect.agent.lent import Lent
 from dconnect.core.backoff import backoff
 from dconnect.core.config import AgentConfig
+from dconnect.core.congestion import unpace
 from dconnect.core.errors import DconnectError
 from dconnect.core.limits import DRAIN_SECONDS, LISTEN_BACKLOG
 
@@ -235,6 +236,7 @@ def _listen(address: str, port: int, kind: socket.SocketKind, *, shared: bool = 
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
             watch_peer(sock)
+            unpace(sock)
             # Clients speak first, here and in DNS: told together with its first bytes, a connection costs one
             # wake-up instead of two. A silent one is told a second later.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)

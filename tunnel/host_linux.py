@@ -13,6 +13,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from dconnect.core.address import IPNetwork
+from dconnect.core.congestion import CONGESTION_CONTROL
 from dconnect.core.limits import DEVICE_PACKETS
 from dconnect.tunnel.subnets import HostNet, Route
 from dconnect.tunnel.wire.messages import Interface
@@ -106,7 +107,8 @@ class LinuxHost:
                 # IPv6 is switched off on this host: nobody here will miss it.
 
     def add(self, subnet: IPNetwork, device: str) -> None:
-        self._route("add", subnet, device)  # not "replace": that would take a route which came in between
+        # Not "replace": that would take a route which came in between.
+        self._route("add", subnet, device, metrics={"cc_algo": CONGESTION_CONTROL})
 
     def remove(self, subnet: IPNetwork, device: str) -> None:
         try:
@@ -115,10 +117,11 @@ class LinuxHost:
             if error.errno not in (errno.ESRCH, errno.ENOENT):
                 raise
 
-    def _route(self, command: str, subnet: IPNetwork, device: str) -> None:
+    def _route(self, command: str, subnet: IPNetwork, device: str, **more: Any) -> None:
+        family = _FAMILY[subnet.version]
         try:
             self._netlink.route(
-                command, dst=str(subnet), oif=self._index(device), family=_FAMILY[subnet.version], scope=_SCOPE_LINK
+                command, dst=str(subnet), oif=self._index(device), family=family, scope=_SCOPE_LINK, **more
             )
         except NetlinkError as error:
             raise OSError(error.code, f"{subnet} on {device}: {error}") from error

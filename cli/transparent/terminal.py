@@ -97,8 +97,9 @@ class Terminal:
 
     async def run(self) -> None:
         """Serve until the pump is gone."""
-        self.loop.add_reader(self._syns.fileno(), self._from_host)
         self.loop.add_reader(self._channel.sock, self._from_pump)
+        for version in self._spare:
+            self._want_sockets(version)
         telling = self.loop.create_task(self._tell(), name="counts")
         await self._over.wait()
         telling.cancel()
@@ -143,6 +144,8 @@ class Terminal:
                 fds = self._channel.take(message["count"])
                 self._spare[version] += [socket.socket(fileno=fd) for fd in fds]
                 self._asked.discard(version)
+                if not self._asked:  # not before: the first SYN would find no listener, and be repeated a second later
+                    self.loop.add_reader(self._syns.fileno(), self._from_host)
             elif "door" in message:
                 self._door = door_of(message)
             else:
@@ -172,11 +175,14 @@ class Terminal:
         """A listener in the private network. Raises: OSError."""
         spare = self._spare[version]
         if len(spare) <= TUNNEL_SOCKETS // 2 and version not in self._asked:
-            self._asked.add(version)
-            self._say({"sockets": version})
+            self._want_sockets(version)
         if not spare:
             raise BlockingIOError("the helper has not sent a socket yet")
         return open_at(spare.pop(), port)
+
+    def _want_sockets(self, version: int) -> None:
+        self._asked.add(version)
+        self._say({"sockets": version})
 
     # ``tcp``'s router.
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import uvloop
 
-from dconnect.core.congestion import unpace
 from dconnect.core.limits import (
     CARRIED_SOCKET_BYTES,
     CARRIER_NICENESS,
@@ -125,7 +124,6 @@ def _socket(descriptor: int) -> socket.socket:
     sock.setblocking(False)
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, CARRIED_SOCKET_BYTES)
-    unpace(sock)
     return sock
 
 

@@ -81,6 +81,20 @@ def test_plain_clients_reach_addresses_of_both_families(bed: Bed, tun: Tun) -> N
     assert _ping(bed, six)
 
 
+def _repeated(bed: Bed) -> int:
+    """Segments that the host's TCP has sent again."""
+    names, values = (line.split() for line in bed.host.run(["grep", "^Tcp:", "/proc/net/snmp"]).stdout.splitlines())
+    return int(values[names.index("RetransSegs")])
+
+
+def test_the_very_first_connection_of_each_family_does_not_wait_for_a_second_syn(bed: Bed, tun: Tun) -> None:
+    tun.up()
+    before = _repeated(bed)
+    assert _fetch(bed, bed.address_of("plain")).startswith("hello")
+    assert _fetch(bed, bed.address_of("six", version=6)).startswith("hello")
+    assert _repeated(bed) == before
+
+
 def test_a_closed_port_is_refused_and_another_network_is_not_touched(bed: Bed, tun: Tun) -> None:
     tun.up()
     result = bed.host.run(["curl", "-sS", "--max-time", "5", f"http://{bed.address_of('plain')}:81/"])
@@ -110,15 +124,17 @@ def test_both_devices_have_room_for_what_thousands_of_connections_send_at_once(b
 
 
 def test_neither_the_link_nor_a_connection_in_it_has_a_pace_of_its_own(bed: Bed, tun: Tun) -> None:
+    agent, fetched, door = bed.netns_of("dconnect"), "( dport = :80 )", "( sport = :1080 )"
     for options, links in ((), 2), (("--packets",), 1):  # the connection itself is one to the front door, or within one
         tun.up(*options)
-        there = bed.netns_of("dconnect") if options else tun.private()
+        ends = [(bed.host, fetched), (bed.engine_netns, fetched), (agent, door), (bed.host, "( dport = :1080 )")]
+        ends.append((agent if options else tun.private(), "( sport = :80 )"))
         with bed.host.connect(bed.address_of("plain"), 80, timeout=5):
             found = [
-                namespace.run(["ss", "-tinHO", "state", "established", *which], check=True).stdout.splitlines()
-                for namespace, which in ((bed.host, ("dport", "=", ":1080")), (there, ("sport", "=", ":80")))
+                namespace.run(["ss", "-tinHO", "state", "established", which], check=True).stdout.splitlines()
+                for namespace, which in ends
             ]
-        assert [len(lines) for lines in found] == [links, 1]
+        assert [len(lines) for lines in found] == [1, 1, links, links, 1]
         assert all(" reno " in line for lines in found for line in lines), found
         tun("tun", "down")
 

@@ -14,6 +14,8 @@ HELPER = "tests/unit/cli/transparent/test_private.py"
 PRIVATE = "tests/unit/tunnel/test_private_linux.py"
 STATS = "tests/unit/tunnel/test_stats.py"
 NOTES = "tests/unit/cli/transparent/test_notes.py"
+PACE = "tests/e2e/test_tun.py::test_neither_the_link_nor_a_connection_in_it_has_a_pace_of_its_own"
+FIRST = "tests/e2e/test_tun.py::test_the_very_first_connection_of_each_family_does_not_wait_for_a_second_syn"
 
 MUTANTS = (
     Mutant(
@@ -53,8 +55,8 @@ MUTANTS = (
     Mutant("tunnel/link.py", "self._deadline = now + LINK_WOKEN_SECONDS", "pass", PUMP),
     Mutant(
         "tunnel/host_linux.py",
-        'self._route("add", subnet, device)',
-        'self._route("replace", subnet, device)',
+        'self._route("add", subnet, device, ',
+        'self._route("replace", subnet, device, ',
         "tests/unit/tunnel/test_host_linux.py",
     ),
     Mutant(
@@ -114,5 +116,19 @@ MUTANTS = (
         "if error.code != errno.ENODEV:  # it went",
         "if True:  # it went",
         "tests/unit/tunnel/test_host_linux.py",
+    ),
+    Mutant(
+        "tunnel/host_linux.py",
+        'metrics={"cc_algo": CONGESTION_CONTROL}',
+        "metrics={}",
+        "tests/unit/tunnel/test_host_linux.py",
+    ),
+    Mutant("agent/dialer.py", "        unpace(sock)\n", "", "tests/unit/agent/test_dialer.py"),
+    Mutant("agent/supervisor.py", "            unpace(sock)\n", "", PACE),
+    Mutant(
+        "cli/transparent/terminal.py",
+        "        for version in self._spare:\n            self._want_sockets(version)\n",
+        "        self.loop.add_reader(self._syns.fileno(), self._from_host)\n",
+        FIRST,
     ),
 )

@@ -14,8 +14,8 @@ DEVICES = "tests/unit/tunnel/test_devices.py"
 MUTANTS = (
     Mutant(
         "core/congestion.py",
-        "if _CONGESTION is not None:",
-        "if _CONGESTION is None:",
+        "if _OPTION is not None:",
+        "if _OPTION is None:",
         "tests/unit/tunnel/test_congestion.py",
     ),
     Mutant("tunnel/wire/frames.py", "if word >> 16 != _SMALL_PACKET:", "if word >> 24 != PACKET:", FRAMES),

@@ -27,6 +27,9 @@ BUSY = 0.02
 """So many of the TCP flows send messages all the time; the others rest between their first byte and their last."""
 WARM = 0.1
 """So much of the time is warm-up."""
+WARM_BULK_SECONDS = 1.0
+"""Bulk enough for a carrier at each end, a process for as long as the tunnel is up (``relay/carrier.py``). Later the
+busy flows would start it, each after 4 MiB, and growth is judged over all of the host's processes together."""
 _AT_ONCE = 50
 """Datagrams under way: what waits for a flow's socket is bounded, and so are the kernel's buffers."""
 _PAUSE_SECONDS = 0.05
@@ -107,6 +110,7 @@ def measure(bed: Bed, site: Site, tcp: int, udp: int, seconds: float) -> Outcome
         with tunnel_of(bed) as tun:
             tun.up()
             with site.load.hold(way, "idle", tcp - busy) as resting:
+                site.load.measure(way, "down", 2, WARM_BULK_SECONDS)
                 with datagrams(bed, target, udp) as sent, pings(bed.host, target, PINGS_PER_SECOND):
                     site.load.measure(way, "rtt", busy, max(2.0, seconds * WARM))
                     warm = agent(bed) | {"pump": tun.usage()}
