@@ -25,7 +25,6 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from dconnect.core.congestion import unpace
 from dconnect.core.limits import DIALER_LONELY_SECONDS, PROBE_IDLE_SECONDS, PROBE_INTERVAL_SECONDS, PROBES
 
 SOCKET_NAME = "dialer.sock"
@@ -69,7 +68,6 @@ def create(kind: bytes) -> socket.socket:
     if style == socket.SOCK_STREAM:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # relays forward small messages at once
         watch_peer(sock)
-        unpace(sock)
     return sock
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from dconnect.agent import dialer
 from dconnect.core.address import IPAddress
 from dconnect.core.backoff import backoff
+from dconnect.core.congestion import unpace
 from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure, from_errno
 from dconnect.core.limits import DIALER_BATCH, DIALER_SECONDS, PROBE_BATCH
@@ -44,11 +45,18 @@ def stays_on_machine(probe: socket.socket, address: IPAddress) -> bool:
             return False  # no route: the dial itself will tell the true reason
 
 
+def _paced(sock: socket.socket, address: IPAddress) -> socket.socket:
+    """The Internet's lines have a pace, and what the system has chosen for them; containers have neither."""
+    if not address.is_global:
+        unpace(sock)
+    return sock
+
+
 class LocalSockets:
     """Sockets of this process: the agent runs on a machine that reaches containers itself."""
 
     async def stream(self, address: IPAddress) -> socket.socket:
-        return self._create(_TCP[address.version])
+        return _paced(self._create(_TCP[address.version]), address)
 
     async def datagram(self, address: IPAddress) -> socket.socket:
         return self._create(_UDP[address.version])
@@ -111,7 +119,7 @@ class DialerSockets:
                 ready.popleft().close()
 
     async def stream(self, address: IPAddress) -> socket.socket:
-        return await self._take(_TCP[address.version])
+        return _paced(await self._take(_TCP[address.version]), address)
 
     async def datagram(self, address: IPAddress) -> socket.socket:
         return await self._take(_UDP[address.version])

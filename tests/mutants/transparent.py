@@ -123,7 +123,8 @@ MUTANTS = (
         "metrics={}",
         "tests/unit/tunnel/test_host_linux.py",
     ),
-    Mutant("agent/dialer.py", "        unpace(sock)\n", "", "tests/unit/agent/test_dialer.py"),
+    Mutant("agent/sockets.py", "if not address.is_global:", "if False:", "tests/unit/agent/test_sockets.py"),
+    Mutant("agent/sockets.py", "if not address.is_global:", "if True:", "tests/unit/agent/test_sockets.py"),
     Mutant("agent/supervisor.py", "            unpace(sock)\n", "", PACE),
     Mutant(
         "cli/transparent/terminal.py",

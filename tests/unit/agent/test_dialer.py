@@ -65,12 +65,6 @@ def test_each_kind_gives_sockets_of_its_family_and_type(
             sock.close()
 
 
-def test_a_socket_it_made_has_no_pace_of_its_own_before_it_connects(path: Path) -> None:
-    with connect(path) as client, ask(client, b"4\x01")[1][0] as made:
-        told = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
-    assert told.rstrip(b"\0") == b"reno"
-
-
 def test_a_socket_it_made_connects(path: Path) -> None:
     with connect(path) as client, socket.create_server(("127.0.0.1", 0)) as server:
         _, (sock,) = ask(client, b"4\x01")

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import signal
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,6 +50,30 @@ def test_sockets_come_from_the_dialer_and_connect(tmp_path: Path) -> None:
                 # More than a batch, so the pool was refilled on the way.
                 for _ in range(200):
                     assert await connects(await sockets.stream(LOOPBACK))
+
+    asyncio.run(scenario())
+
+
+def pace_of(sock: socket.socket) -> bytes:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a connection cannot choose")
+@pytest.mark.parametrize("dialer", [True, False])
+def test_a_way_to_a_container_has_no_pace_and_one_to_the_internet_has_the_systems(tmp_path: Path, dialer: bool) -> None:
+    async def scenario() -> None:
+        with running_dialer(tmp_path):
+            async with asyncio.timeout(DEADLINE), pool(tmp_path) as pooled:
+                sockets = pooled if dialer else LocalSockets()
+                with (
+                    socket.socket() as as_ever,
+                    await sockets.stream(ip_address("172.17.0.2")) as near,
+                    await sockets.stream(ip_address("fd00:dc::2")) as near6,
+                    await sockets.stream(ip_address("9.9.9.9")) as far,
+                    await sockets.stream(ip_address("2620:fe::fe")) as far6,
+                ):
+                    assert [pace_of(sock) for sock in (near, near6)] == [b"reno"] * 2
+                    assert [pace_of(sock) for sock in (far, far6)] == [pace_of(as_ever)] * 2
 
     asyncio.run(scenario())
 
