@@ -12,7 +12,6 @@ import socket
 import struct
 from typing import Protocol
 
-from dconnect.core.congestion import unpace
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.limits import (
@@ -89,7 +88,6 @@ class Link:
         ):
             with contextlib.suppress(OSError):
                 sock.setsockopt(level, option, value)
-        unpace(sock)
         self._timer = self._loop.call_later(LINK_HELLO_SECONDS, self._tick)
 
     def start(self, early: bytes) -> None:
