@@ -12,7 +12,9 @@ from dconnect.core.limits import DIALER_BATCH, FREE_PIPES, PROBE_BATCH
 
 GONE_SECONDS = 10.0
 """Within this after the last connection its descriptors must be given back."""
-KEPT = 2 * FREE_PIPES + DIALER_BATCH + PROBE_BATCH
+_UNUSED = DIALER_BATCH + DIALER_BATCH // 2 + PROBE_BATCH + PROBE_BATCH // 2
+"""Sockets of one IP version: a batch is asked for while half of one is left."""
+KEPT = 2 * FREE_PIPES + 2 * _UNUSED
 """Descriptors that a worker, control or the gateway may keep, all bounded: empty pipes, and sockets not used yet."""
 PAUSE = 0.1
 _MIB = 2**20
