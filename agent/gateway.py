@@ -36,6 +36,7 @@ from dconnect.core.events import Session
 from dconnect.core.failure import Failure, from_errno
 from dconnect.core.inventory import Inventory
 from dconnect.core.limits import DNS_FORWARDS_WAITING, FIRST_INVENTORY_SECONDS, PACKET_BYTES
+from dconnect.core.priority import be_prompt
 from dconnect.core.tasks import Tasks
 from dconnect.dns import Elsewhere
 from dconnect.proxy.fiber import Fibers
@@ -215,6 +216,7 @@ def subnets(inventory: Inventory) -> Iterable[IPNetwork]:
 
 async def main(lent: Lent, stop: asyncio.Event, log_buffer: LogBuffer) -> None:
     """Run the gateway."""
+    be_prompt()
     try:
         # In a thread, because pyroute2 runs an event loop of its own.
         await asyncio.to_thread(steer, labels.TUN_NAME, lent.config.tunnel_subnet(), TUNNEL_SUBNET_V6)

@@ -40,6 +40,7 @@ from dconnect.core.limits import (
     MAX_CLIENTS_PER_WORKER,
     SESSION_TEXT_CHARS,
 )
+from dconnect.core.priority import be_prompt
 from dconnect.dns import DnsServer
 from dconnect.proxy.associate import Associations
 from dconnect.proxy.dial import Dial
@@ -218,6 +219,8 @@ def keep_apart(index: int, workers: int) -> None:
 async def main(lent: Lent, stop: asyncio.Event, log_buffer: LogBuffer) -> None:
     """Run one worker."""
     keep_apart(lent.index, lent.workers)
+    if lent.tun:
+        be_prompt()  # bulk goes on in carriers
     await Worker(lent, log_buffer).run(stop)
 
 

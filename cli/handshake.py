@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 from dconnect.agent.docker.engine import Engine
 from dconnect.cli import client
@@ -21,6 +20,9 @@ DEADLINE_S = 30.0
 """A cold start on a slow, emulated machine takes about ten seconds."""
 ANSWER_S = 2.0
 POLL_S = 0.1
+CHECK = ("python3", "-m", "dconnect.agent.health")
+"""The image's own health check: the engine does it once a minute only."""
+CHECK_S = 10.0
 LAST_WORDS = 5
 """Log lines quoted when the agent died."""
 
@@ -40,7 +42,7 @@ async def wait(engine: Engine, container_id: str, config: AgentConfig) -> None:
             words = await _last_words(engine, container_id)
             raise DconnectError(f"The agent ended with exit code {state.get('ExitCode')} as it started: {words}")
         if time.monotonic() > end:
-            raise await _unready(engine, container_id, state, config)
+            raise await _unready(engine, container_id, config)
         await asyncio.sleep(POLL_S)
 
 
@@ -54,7 +56,7 @@ async def healthy(container_id: str, config: AgentConfig) -> bool:
     return status == 200 and body.get("status") == "ok" and container_id.startswith(str(body.get("instance") or "-"))
 
 
-async def _unready(engine: Engine, container_id: str, state: dict[str, Any], config: AgentConfig) -> DconnectError:
+async def _unready(engine: Engine, container_id: str, config: AgentConfig) -> DconnectError:
     """Why the agent, which runs, did not get ready in time."""
     where = f"{config.reach}:{config.port}"
     try:
@@ -67,13 +69,20 @@ async def _unready(engine: Engine, container_id: str, state: dict[str, Any], con
             f"The agent runs, but does not reach the engine through the socket it was given ({link.get('error')}); "
             "name the socket on the engine's own machine with --docker-socket."
         )
-    if not body and (state.get("Health") or {}).get("Status") == "healthy":
+    if not body and await _is_well(engine, container_id):
         return DconnectError(
             f"The agent runs and is healthy on {engine.name}, but its port {where} is not reachable from here: "
             "a remote engine publishes ports on its own machine; give --bind an address of it that this host reaches."
         )
     words = await _last_words(engine, container_id)
     return DconnectError(f"The agent was not ready at {where} within {DEADLINE_S:.0f} s: {words}")
+
+
+async def _is_well(engine: Engine, container_id: str) -> bool:
+    try:
+        return await engine.run(container_id, CHECK, CHECK_S) == 0
+    except DconnectError:
+        return False
 
 
 async def _last_words(engine: Engine, container_id: str) -> str:

@@ -128,9 +128,6 @@ among handshakes a connection beside four downloads took 44 ms instead of 2 (med
 CARRIED_RELAYS = 4096
 """In that process; others stay where they are. Each has two descriptors there."""
 
-CARRIER_NICENESS = 19
-"""How far it stands back (sched(7)). With 10 a ping beside four downloads took 8 ms instead of 4.5 (p99)."""
-
 CARRIED_SOCKET_BYTES = 512 * 1024
 """Asked for as buffers of what is carried: what is under way fits. With 256 KiB a download had half the rate."""
 

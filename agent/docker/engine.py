@@ -16,7 +16,7 @@ import errno
 import json
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -29,6 +29,7 @@ import aiohttp
 from dconnect.core.errors import DconnectError, EngineUnreachable, UsageError
 
 DEADLINE_S = 30.0
+_RUNNING_POLL_S = 0.1
 """Long enough for an engine that is busy pulling or starting other containers."""
 MAX_LINE = 4 * 1024 * 1024
 """Bound of one JSON line of a stream: an event carries all labels of its container."""
@@ -184,6 +185,20 @@ class Engine:
         await self._found(
             "POST", f"containers/{container_id}/stop", params={"t": str(timeout_s)}, deadline_s=timeout_s + DEADLINE_S
         )
+
+    async def run(self, container_id: str, command: Sequence[str], deadline_s: float = DEADLINE_S) -> int:
+        """Run a command in a running container: ``docker exec``, its exit code.
+
+        Raises: EngineUnreachable also when it goes on past the deadline.
+        """
+        end = time.monotonic() + deadline_s
+        created = await self._call("POST", f"containers/{container_id}/exec", body={"Cmd": list(command)})
+        await self._call("POST", f"exec/{created['Id']}/start", body={"Detach": True})
+        while (state := await self._call("GET", f"exec/{created['Id']}/json"))["Running"]:
+            if time.monotonic() > end:
+                raise EngineUnreachable(f"{' '.join(command)} did not end within {deadline_s:.0f} s on {self.url}.")
+            await asyncio.sleep(_RUNNING_POLL_S)
+        return int(state["ExitCode"])
 
     async def remove(self, container_id: str, *, force: bool = True, volumes: bool = True) -> None:
         """Remove a container and its anonymous volumes; one that is gone is fine."""

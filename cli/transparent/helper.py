@@ -28,6 +28,7 @@ from dconnect.cli.transparent.rundir import Entry, RunDir
 from dconnect.core.address import parse_ip
 from dconnect.core.errors import DconnectError, EngineUnreachable, Interrupted, NotRunning, UsageError
 from dconnect.core.limits import RECHECK_SECONDS
+from dconnect.core.priority import go_first
 from dconnect.tunnel.device import Device, open_device
 from dconnect.tunnel.host import Host
 from dconnect.tunnel.keeper import Keeper
@@ -262,6 +263,7 @@ class Pumping:
                 start_new_session=True,  # Ctrl-C is ours to handle
                 **other,
             )
+        go_first(self._process.pid)
         self.channel = Channel(ours)
 
     def __enter__(self) -> Self:

@@ -19,6 +19,7 @@ from dconnect.cli import client, engines, passwords
 from dconnect.cli.transparent.channel import Channel
 from dconnect.core.errors import DconnectError, MalformedMessage
 from dconnect.core.limits import LINK_FIND_SECONDS
+from dconnect.core.priority import be_prompt
 from dconnect.tunnel.device import inherited_device
 from dconnect.tunnel.dial import Connection, Door, NoTunnel, connect
 from dconnect.tunnel.gate import Gate
@@ -217,6 +218,7 @@ def main() -> None:
     """Pump; the one argument is JSON: the MTU, how the engine is chosen, and the two descriptors."""
     told = json.loads(sys.argv[1])
     channel = Channel(socket.socket(fileno=told["channel"]))
+    be_prompt()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _end)
     try:

@@ -41,6 +41,7 @@ from dconnect.core.limits import (
     TUNNEL_DIAL_SECONDS,
     TUNNEL_SOCKETS,
 )
+from dconnect.core.priority import be_prompt
 from dconnect.proxy.fiber import Fibers
 from dconnect.proxy.poller import Channel, Poller, connect
 from dconnect.proxy.relay import PipePool, Relay
@@ -310,6 +311,7 @@ def main() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with the pump, and not before
+    be_prompt()
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())

@@ -11,17 +11,16 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import uvloop
 
 from dconnect.core.limits import (
     CARRIED_SOCKET_BYTES,
-    CARRIER_NICENESS,
     CARRIER_PIPE_BYTES,
     CARRIER_TELLS_SECONDS,
     CARRIER_TURN_BYTES,
 )
+from dconnect.core.priority import stand_back
 from dconnect.proxy.poller import Channel, Poller
 from dconnect.proxy.relay.carrier import NUMBER, OPEN, RECORD, RECORDS
 from dconnect.proxy.relay.pipes import PipePool
@@ -127,25 +126,15 @@ def _socket(descriptor: int) -> socket.socket:
     return sock
 
 
-def _stand_back() -> None:
-    """Let everybody else go first: who moves bulk always has something to do, and others wait for what they do.
-
-    The kernel's autogroup (sched(7)) has a niceness of its own, for each session, where there is one.
-    """
-    with contextlib.suppress(OSError):
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # the owner's may be one processor
-    os.nice(CARRIER_NICENESS)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(CARRIER_NICENESS))
-
-
 def main() -> None:
     """Carry; the one argument is the link's descriptor."""
     link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, int(sys.argv[1]))
     link.setblocking(False)
     os.closerange(3, link.fileno())  # what the owner lends to its kind is not ours
     os.closerange(link.fileno() + 1, _MOST_INHERITED)
-    _stand_back()
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # the owner's may be one processor
+    stand_back()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with its owner
 

@@ -139,6 +139,12 @@ def test_neither_the_link_nor_a_connection_in_it_has_a_pace_of_its_own(bed: Bed,
         tun("tun", "down")
 
 
+def test_what_others_wait_for_goes_before_them(tun: Tun) -> None:
+    tun.up()
+    helper, pump, terminal = tun.processes()
+    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in (helper, pump, terminal)] == [0, -10, -10]
+
+
 def test_one_tunnel_at_a_time(tun: Tun) -> None:
     tun.up()
     result = tun.run("tun", "up")

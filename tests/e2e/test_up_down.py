@@ -211,6 +211,16 @@ def test_a_taken_port_does_not_cost_the_agent_that_runs(running: User, bed: Bed)
     assert client.get("http://plain/").code == 200
 
 
+def test_a_port_that_this_host_does_not_reach_is_told_apart_from_an_agent_that_is_not_ready(
+    user: User, bed: Bed
+) -> None:
+    result = user.up("--bind=172.17.0.1")
+    assert result.returncode == 1
+    assert "runs and is healthy" in result.stderr
+    assert "172.17.0.1:1080 is not reachable from here" in result.stderr
+    assert "--bind" in result.stderr
+
+
 def test_a_wrong_socket_path_is_refused_and_no_directory_is_made_of_it(user: User, tmp_path: Path) -> None:
     wrong = tmp_path / "no.sock"
     result = user.up(f"--docker-socket={wrong}")

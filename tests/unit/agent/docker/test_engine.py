@@ -276,6 +276,34 @@ async def test_logs_are_unframed_and_characters_are_not_torn(server: Server, eng
 
 
 @scenario
+async def test_a_command_in_a_container_tells_its_exit_code(server: Server, engine: Engine) -> None:
+    states = iter([{"Running": True, "ExitCode": None}, {"Running": False, "ExitCode": 3}])
+    bodies = []
+
+    async def create(request: web.Request) -> web.StreamResponse:
+        bodies.append(await request.json())
+        return await gives({"Id": "e1"}, 201)(request)
+
+    async def inspect(request: web.Request) -> web.StreamResponse:
+        return await gives(next(states))(request)
+
+    server.answers["POST /containers/web/exec"] = create
+    server.answers["POST /exec/e1/start"] = gives(None)
+    server.answers["GET /exec/e1/json"] = inspect
+    assert await engine.run("web", ["python3", "-V"]) == 3
+    assert bodies == [{"Cmd": ["python3", "-V"]}]
+
+
+@scenario
+async def test_a_command_that_does_not_end_is_given_up(server: Server, engine: Engine) -> None:
+    server.answers["POST /containers/web/exec"] = gives({"Id": "e1"}, 201)
+    server.answers["POST /exec/e1/start"] = gives(None)
+    server.answers["GET /exec/e1/json"] = gives({"Running": True, "ExitCode": None})
+    with pytest.raises(EngineUnreachable, match=r"sleep 9 did not end within 0 s"):
+        await engine.run("web", ["sleep", "9"], deadline_s=0)
+
+
+@scenario
 async def test_a_log_frame_of_no_sane_size_is_refused(server: Server, engine: Engine) -> None:
     server.answers["GET /containers/web/logs"] = streams(b"\1\0\0\0" + (MAX_LOG_FRAME + 1).to_bytes(4, "big"))
     with pytest.raises(EngineUnreachable, match="a log frame of"):
