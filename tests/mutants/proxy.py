@@ -7,6 +7,7 @@ from mutants.mutant import Mutant
 UDP = "tests/conformance/proxy/test_rfc1928_udp.py"
 CARRIER = "tests/unit/proxy/test_carrier.py"
 CARRYING = "tests/unit/proxy/test_carrier_program.py"
+RESTS = "tests/unit/proxy/test_carrying.py"
 PRIORITY = "tests/unit/core/test_priority.py"
 METHOD = "tests/conformance/proxy/test_tunnel_method.py"
 LEAVING = "tests/conformance/proxy/test_leaving.py tests/unit/proxy/test_unless_cut.py"
@@ -342,6 +343,8 @@ MUTANTS = (
     Mutant("proxy/relay/carrying.py", "except BlockingIOError:  # the owner", "except ZeroDivisionError:  #", CARRYING),
     Mutant("core/priority.py", "_set_niceness(os.getpid(), _LAST)", "os.nice(_LAST)", PRIORITY),
     Mutant("core/priority.py", "niceness = os.getpriority(os.PRIO_PROCESS, 0)", "niceness = 1", PRIORITY),
+    Mutant("proxy/relay/carrying.py", "self._poller.busy = len(news)", "pass", RESTS),
+    Mutant("proxy/relay/carrying.py", "if self.busy > 1:", "if self.busy:", RESTS),
     Mutant("proxy/relay/carrier.py", "self._closed = True", "pass", CARRIER),
     Mutant("proxy/relay/carrier.py", "self._due = time.monotonic() + CARRIER_AGAIN_SECONDS", "pass", CARRIER),
     Mutant("proxy/relay/carrier.py", "            os.waitpid(self._pid, 0)\n", "", CARRIER),
