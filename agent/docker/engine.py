@@ -29,8 +29,8 @@ import aiohttp
 from dconnect.core.errors import DconnectError, EngineUnreachable, UsageError
 
 DEADLINE_S = 30.0
-_RUNNING_POLL_S = 0.1
 """Long enough for an engine that is busy pulling or starting other containers."""
+_RUNNING_POLL_S = 0.1
 MAX_LINE = 4 * 1024 * 1024
 """Bound of one JSON line of a stream: an event carries all labels of its container."""
 MAX_LOG_FRAME = 1024 * 1024

@@ -17,8 +17,7 @@ BOTH = pytest.mark.parametrize("container", [AGENT, DIALER])
 NET_RAW = 1 << 13
 """linux/capability.h"""
 HEALTH_DEADLINE = 90.0
-"""Its first check comes after a minute, on engines before 25."""
-"""The first check comes after 10 s."""
+"""The first check comes after a minute, on engines before 25."""
 RUN = ("volume", "dconnect-run", "/run/dconnect", True)
 
 pytestmark = pytest.mark.usefixtures("agent")

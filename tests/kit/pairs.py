@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 from kit.door import PATIENCE
 
@@ -21,3 +22,11 @@ def unix_pair() -> tuple[socket.socket, socket.socket]:
     near.setblocking(False)
     far.settimeout(PATIENCE)
     return near, far
+
+
+def give_carrier(link: socket.socket, number: int) -> tuple[socket.socket, socket.socket]:
+    """Have a carrier relay, told by its owner's end of the link; the user's socket and the service's."""
+    (client, user), (upstream, service) = tcp_pair(), tcp_pair()
+    with client, upstream:
+        socket.send_fds(link, [struct.pack("!Q", number)], (client.fileno(), upstream.fileno()))
+    return user, service

@@ -16,7 +16,6 @@ STATS = "tests/unit/tunnel/test_stats.py"
 NOTES = "tests/unit/cli/transparent/test_notes.py"
 PACE = "tests/e2e/test_tun.py::test_neither_the_link_nor_a_connection_in_it_has_a_pace_of_its_own"
 FIRST = "tests/e2e/test_tun.py::test_the_very_first_connection_of_each_family_does_not_wait_for_a_second_syn"
-
 BEFORE = "tests/e2e/test_tun.py::test_what_others_wait_for_goes_before_them"
 
 MUTANTS = (

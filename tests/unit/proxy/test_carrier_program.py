@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from kit.door import PATIENCE, exactly, rest, was_reset
-from kit.pairs import tcp_pair
+from kit.pairs import give_carrier
 
 
 @contextlib.contextmanager
@@ -31,17 +31,9 @@ def program(room: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], 
             process.wait()
 
 
-def give(link: socket.socket, number: int) -> tuple[socket.socket, socket.socket]:
-    """Have a pair of connections carried; the user's socket and the service's."""
-    (client, user), (upstream, service) = tcp_pair(), tcp_pair()
-    with client, upstream:
-        socket.send_fds(link, [struct.pack("!Q", number)], (client.fileno(), upstream.fileno()))
-    return user, service
-
-
 def test_the_process_ends_with_its_owner_and_cuts_what_it_carries() -> None:
     with program() as (process, link):
-        user, service = give(link, 1)
+        user, service = give_carrier(link, 1)
         with user, service:
             user.sendall(b"x")
             assert exactly(service, 1) == b"x"
@@ -54,7 +46,7 @@ def test_the_process_ends_with_its_owner_and_cuts_what_it_carries() -> None:
 def test_what_a_busy_owner_has_no_room_for_is_told_later_and_cuts_nobody() -> None:
     count = 64
     with program(room=1) as (_, link), contextlib.ExitStack() as held:  # the kernel gives a few KiB
-        pairs = [give(link, number) for number in range(count)]
+        pairs = [give_carrier(link, number) for number in range(count)]
         for user, service in pairs:
             held.enter_context(user)
             held.enter_context(service)

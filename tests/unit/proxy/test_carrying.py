@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
 
 import pytest
 
 from dconnect.proxy.relay import carrying
 from kit.door import PATIENCE
-from kit.pairs import tcp_pair
+from kit.pairs import give_carrier
 
 FAST = 0.01
 RECORD_BYTES, TOLD = 28, 5
@@ -35,13 +34,10 @@ def test_it_rests_between_turns_while_several_relays_are_busy(
             process = loop.create_task(carrying.Carrying(theirs).run())
             users = []
             for number in range(relays):
-                (client, user), (upstream, service) = tcp_pair(), tcp_pair()
-                socket.send_fds(ours, [struct.pack("!Q", number)], (client.fileno(), upstream.fileno()))
-                for each in (client, upstream):
-                    each.close()
-                for each in (user, service):
+                pair = give_carrier(ours, number)
+                for each in pair:
                     held.enter_context(each).setblocking(False)
-                users.append((user, service))
+                users.append(pair)
             moving = loop.create_task(move(users))
             told = 0
             while told < TOLD * relays:  # it has counted them all a few times, and they went on meanwhile
