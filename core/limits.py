@@ -121,9 +121,10 @@ EVENTS_PER_TURN = 256
 RELAY_TURN_BYTES = 4 * 1024 * 1024
 """Bytes one direction may move before others have their turn: about 2 ms at 16 Gbit/s."""
 
-RELAY_BULK_BYTES = 4 * 1024 * 1024
-"""After so many bytes one way a relay of the tunnel goes on in a process for such (``relay/carrier.py``). With bulk
-among handshakes a connection beside four downloads took 44 ms instead of 2 (median)."""
+RELAY_BULK_BYTES, RELAY_BULK_SECONDS = 4 * 1024 * 1024, 5.0
+"""After so many bytes one way within such a time a relay of the tunnel goes on in a process for such
+(``relay/carrier.py``). With bulk among handshakes a connection beside four downloads took 44 ms instead of 2 (median).
+Small messages back and forth never move half as much, and would wait there for what stands back."""
 
 CARRIED_RELAYS = 4096
 """In that process; others stay where they are. Each has two descriptors there."""

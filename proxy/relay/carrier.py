@@ -1,8 +1,8 @@
 """Relays that move much go on in a process of their own, so that whoever is new does not wait for them.
 
 An event loop that moves bulk has a processor nearly for itself, and a handshake in it waits for turns of milliseconds,
-and for the scheduler, which owes such a process nothing. So a relay is given away once it has moved a few megabytes:
-its sockets go (SCM_RIGHTS, unix(7)), its record stays. The process is started by the first one.
+and for the scheduler, which owes such a process nothing. So a relay is given away once it has moved a few megabytes at
+once: its sockets go (SCM_RIGHTS, unix(7)), its record stays. The process is started by the first one.
 
 Wire (SOCK_SEQPACKET), big-endian:
     there   number u64, with two descriptors: the client's and the upstream's

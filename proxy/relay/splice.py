@@ -18,7 +18,7 @@ import socket
 from collections.abc import Callable
 from typing import TypeAlias
 
-from dconnect.core.limits import RELAY_BULK_BYTES, RELAY_TURN_BYTES
+from dconnect.core.limits import RELAY_BULK_BYTES, RELAY_BULK_SECONDS, RELAY_TURN_BYTES
 from dconnect.proxy.poller import ERROR, HANGUP, NOT_DRY, READ, URGENT, WRITE, Channel, Poller
 from dconnect.proxy.relay.pipes import Conduit, PipePool
 
@@ -55,6 +55,7 @@ class Relay:
         "_over",
         "_poller",
         "_pool",
+        "_since",
         "_turn",
         "_up",
         "_upstream",
@@ -91,6 +92,8 @@ class Relay:
         self._over = False
         self._carry, self._turn = carry, turn
         self._bulk_at = RELAY_BULK_BYTES if carry is not None else _NEVER
+        self._since = poller.loop.time()
+        """When it began to move what makes it bulk."""
         self._before = 0, 0
         """Bytes up and down before it was given away."""
         self._up = Direction(client, upstream)
@@ -191,8 +194,11 @@ class Relay:
         return up.conduit is None and down.conduit is None and not up.urgent and not down.urgent
 
     def _give_away(self) -> None:
-        """Have it go on elsewhere, if no byte is in our hands, and nothing that only we know."""
+        """Have it go on elsewhere, if it was quick, no byte is in our hands, and nothing that only we know."""
         if self._carry is None or not self._is_free():
+            return
+        if self._poller.loop.time() - self._since > RELAY_BULK_SECONDS:
+            self._weigh_again()
             return
         sides = self._client, self._upstream
         for side in sides:  # before the other process has them: it may be killed at any time
@@ -200,7 +206,7 @@ class Relay:
         if not self._carry(self, self._client.fd, self._upstream.fd):
             for side in sides:
                 side.cut_when_closed(cut=False)
-            self._bulk_at = max(self.moved) + RELAY_BULK_BYTES  # and then ask again
+            self._weigh_again()
             for direction in (self._up, self._down):
                 self._poller.loop.call_soon(self._pump, direction, HANGUP)
             return
@@ -208,6 +214,11 @@ class Relay:
         self._before = self.moved
         self._client.leave()
         self._upstream.leave()
+
+    def _weigh_again(self) -> None:
+        """It stays; whether it is bulk is seen from now on."""
+        self._bulk_at = max(self.moved) + RELAY_BULK_BYTES
+        self._since = self._poller.loop.time()
 
     def carried(self, up: int, down: int) -> None:
         """So many bytes have been moved where it went on."""

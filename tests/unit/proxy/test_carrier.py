@@ -367,6 +367,27 @@ def test_a_relay_that_is_not_taken_stays_and_asks_again_after_as_much() -> None:
     run(main())
 
 
+def test_a_relay_that_took_long_for_as_much_stays_until_it_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small messages, back and forth for hours, are no bulk."""
+    nobody = Nobody()
+
+    async def main() -> None:
+        async with scene() as here:
+            relay, user, service = here.relay(carry=nobody)
+            monkeypatch.setattr(splice, "RELAY_BULK_SECONDS", 0.0)
+            await move(user, service, 2 * RELAY_BULK_BYTES)
+            await until(lambda: relay.moved == (2 * RELAY_BULK_BYTES, 0))
+            assert not nobody.asked
+            monkeypatch.undo()
+            await move(user, service, RELAY_BULK_BYTES - CHUNK)
+            await until(lambda: relay.moved == (3 * RELAY_BULK_BYTES - CHUNK, 0))
+            assert not nobody.asked, "what came slowly does not count"
+            await move(user, service, CHUNK)
+            await until(lambda: nobody.asked == [relay])
+
+    run(main())
+
+
 def test_no_more_are_taken_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(carrier, "CARRIED_RELAYS", 1)
 
