@@ -25,7 +25,8 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from dconnect.core.limits import DIALER_LONELY_SECONDS, PROBE_IDLE_SECONDS, PROBE_INTERVAL_SECONDS, PROBES
+from dconnect.core.keepalive import watch_peer
+from dconnect.core.limits import DIALER_LONELY_SECONDS
 
 SOCKET_NAME = "dialer.sock"
 MAX_DESCRIPTORS = 253
@@ -48,14 +49,6 @@ _ICMP6_FILTER = 1
 """Both are sets of types that are *not* heard, a bit for each (raw(7), RFC 3542 §3.2)."""
 _ALL_BUT_REPLIES = ((1 << 32) - 1 - (1 << 0)).to_bytes(4, sys.byteorder)
 _ALL_BUT_REPLIES6 = b"\xff" * 16 + ((1 << 32) - 1 - (1 << 129 % 32)).to_bytes(4, sys.byteorder) + b"\xff" * 12
-
-
-def watch_peer(sock: socket.socket) -> None:
-    """Have the kernel probe an idle peer, that no connection outlive it for ever; a listener hands it on."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_IDLE_SECONDS)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_INTERVAL_SECONDS)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
 
 
 def create(kind: bytes) -> socket.socket:

@@ -20,7 +20,6 @@ import structlog
 import uvloop
 
 from dconnect.agent import bus, child, labels
-from dconnect.agent.dialer import watch_peer
 from dconnect.agent.handover import RelayHandover, link_reception
 from dconnect.agent.informed import Informed
 from dconnect.agent.knowledge import Knowledge
@@ -35,6 +34,7 @@ from dconnect.core.errors import DconnectError, DialError
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure, from_errno
 from dconnect.core.inventory import Inventory
+from dconnect.core.keepalive import watch_peer
 from dconnect.core.limits import DNS_FORWARDS_WAITING, FIRST_INVENTORY_SECONDS, PACKET_BYTES
 from dconnect.core.priority import be_prompt
 from dconnect.core.tasks import Tasks

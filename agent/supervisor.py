@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from dconnect.agent import labels, stderr
-from dconnect.agent.dialer import watch_peer
 from dconnect.agent.lent import Lent
 from dconnect.core.backoff import backoff
 from dconnect.core.config import AgentConfig
 from dconnect.core.congestion import unpace
 from dconnect.core.errors import DconnectError
+from dconnect.core.keepalive import watch_peer
 from dconnect.core.limits import DRAIN_SECONDS, LISTEN_BACKLOG
 
 MAX_WORKERS = 4

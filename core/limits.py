@@ -20,9 +20,9 @@ MAX_ATTEMPTS = 32
 NAME_SECONDS = 5.0
 """Lookup of a name that is not a container's, through the engine's own resolver."""
 
-PROBE_IDLE_SECONDS, PROBE_INTERVAL_SECONDS, PROBES = 300, 15, 4
-"""TCP keepalive: a peer that vanished without a word is given up after six minutes. Forwarders and
-firewalls on the way forget idle connections no sooner."""
+PROBE_IDLE_SECONDS, PROBE_INTERVAL_SECONDS, PROBES = range(60, 131), 15, 4
+"""TCP keepalive: a peer that vanished without a word is given up after two or three minutes. Each connection has an
+idle time of its own (``keepalive``); above 131 s Linux's timers are so coarse that many are due at once."""
 
 KEEP_ALIVE_SECONDS = 75.0
 """Idle HTTP proxy connections; nginx's default, and longer than browsers keep theirs."""

@@ -13,6 +13,7 @@ from itertools import islice
 
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.events import Observer, Session, UdpSession
+from dconnect.core.keepalive import probe_in_turn
 from dconnect.core.limits import DRAIN_SECONDS, HANDSHAKE_SECONDS, PAUSE_SECONDS, RELIEVED_SECONDS
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.door import Accepts, Associates, Describe, Links
@@ -183,6 +184,7 @@ class FrontDoor:
             self._observer.refused_by_source(address[0])
             return
         sock.setblocking(False)
+        probe_in_turn(sock)
         try:
             channel = Channel(self._poller, sock)
         except OSError as error:

@@ -24,7 +24,6 @@ from typing import Any
 
 import uvloop
 
-from dconnect.agent.dialer import watch_peer
 from dconnect.cli.transparent.channel import Channel as PumpChannel
 from dconnect.cli.transparent.tcp import door_of
 from dconnect.core.address import IPAddress
@@ -33,6 +32,7 @@ from dconnect.core.credentials import GENERATED_USER
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure, from_errno, from_socks5_rep
+from dconnect.core.keepalive import watch_peer
 from dconnect.core.limits import (
     DEVICE_TURN_PACKETS,
     LINK_CONNECT_SECONDS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -181,6 +182,26 @@ def test_an_idle_connection_is_watched_by_the_kernel_on_both_sides_and_by_nobody
             return [table.count("timer:(keepalive,") for table in tables] == [1, 1]
 
         wait_for("the kernel watches both", watched, 5)
+
+
+def test_idle_connections_are_not_probed_all_at_once(bed: Bed, scene: Scene, client: Client) -> None:
+    """Bursts of probes are lost, and what else comes at that moment is lost with them."""
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for _ in range(10):
+            relay, reply = client.socks("plain", 7)
+            stack.enter_context(relay)
+            assert reply.code == 0
+            ports.append(relay.getsockname()[1])
+        agent = bed.netns_of("dconnect")
+
+        def seconds() -> list[str]:
+            table = agent.run(["ss", "-tnoH", "state", "established"], check=True).stdout.splitlines()
+            lines = [line for line in table if line.split()[3].rpartition(":")[2] in map(str, ports)]
+            return re.findall(r"timer:\(keepalive,([\w.]+?sec|[\d:]+)", "\n".join(lines))
+
+        wait_for("the kernel watches all", lambda: len(seconds()) == len(ports), 5)
+        assert len(set(seconds())) >= len(ports) // 2, "each worker has its own turns, two may coincide"
 
 
 # -- the end of an agent -------------------------------------------------------------------------

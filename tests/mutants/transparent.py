@@ -70,6 +70,7 @@ MUTANTS = (
     Mutant("tunnel/pump.py", ", host=self._host)", ")", PUMP),
     Mutant("tunnel/pump.py", "left -= size", "pass", PUMP),
     Mutant("tunnel/gateway/gateway.py", "left -= size", "pass", GATEWAY),
+    Mutant("tunnel/gateway/tcp.py", "probe_in_turn(client)", "pass", "tests/unit/tunnel/test_gateway_flows.py"),
     Mutant(
         "tunnel/dial.py",
         ', "TCP_USER_TIMEOUT": round(LINK_UNTAKEN_SECONDS * 1000)',

@@ -28,8 +28,8 @@ BUSY = 0.02
 WARM = 0.1
 """So much of the time is warm-up."""
 WARM_BULK_SECONDS = 1.0
-"""Bulk enough for a carrier at each end, a process for as long as the tunnel is up (``relay/carrier.py``). Later the
-busy flows would start it, each after 4 MiB, and growth is judged over all of the host's processes together."""
+"""Bulk enough for a carrier at each end, a process for as long as the tunnel is up (``relay/carrier.py``): growth is
+judged over all of the host's processes together, so it must be there from the beginning."""
 _AT_ONCE = 50
 """Datagrams under way: what waits for a flow's socket is bounded, and so are the kernel's buffers."""
 _PAUSE_SECONDS = 0.05
@@ -122,6 +122,7 @@ def measure(bed: Bed, site: Site, tcp: int, udp: int, seconds: float) -> Outcome
             link = tun.status()["link"]["opened"]
         outcome.figures |= {"answered": sent.answered, "flows": there, "messages_per_s": reading.per_second}
         outcome.figures |= {"rtt_us": {"p50": reading.p50, "p99": reading.p99}}
+        outcome.figures["idle"] = {"echoed": end.total, "late": end.open, "cut": end.failures - end.open}
         failures = tcp - busy - end.total + reading.failures
         outcome.must("no connection fails", failures, hold=not failures)
         outcome.must("no datagram is lost", sent.lost[:10], hold=not sent.lost and sent.answered > 0)

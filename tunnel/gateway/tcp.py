@@ -22,6 +22,7 @@ from dconnect.core.address import Target
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
+from dconnect.core.keepalive import probe_in_turn
 from dconnect.core.limits import (
     TUNNEL_ACCEPT_SECONDS,
     TUNNEL_ACCEPTS_PER_TURN,
@@ -175,6 +176,7 @@ class Connections(Generic[L]):
         del self._held[held.key]
         self._listeners.release(held.version, held.port)
         session = held.session
+        probe_in_turn(client)
         if not self._router.ways.relay(client, upstream, session):
             _cut(client)
             _cut(upstream)

@@ -159,4 +159,4 @@ def test_the_kernel_notices_a_peer_that_vanished(path: Path) -> None:
             idle = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
             interval = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
             probes = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
-            assert idle + interval * probes <= 360
+            assert idle + interval * probes <= 200

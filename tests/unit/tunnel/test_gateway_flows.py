@@ -76,6 +76,20 @@ def test_an_accepted_connection_and_the_dialed_one_go_to_a_worker_together() -> 
     run(scenario)
 
 
+def test_accepted_connections_are_not_probed_all_at_once() -> None:
+    async def scenario(stage: Stage) -> None:
+        host = await stage.host()
+        for port in range(4000, 4005):
+            await host.send(segment(HOST, WEB, (port, 80), tcp.SYN))
+            await stage.admitted()
+            stage.listeners[4, 80].connect_from(("10.213.0.2", port), LOCAL)
+        await stage.until(lambda: len(stage.ways.relayed) == 5)
+        clients = [client for client, _, _ in stage.ways.relayed]
+        assert len({each.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) for each in clients}) == 5
+
+    run(scenario)
+
+
 def test_ipv6_connections_are_paired_too() -> None:
     async def scenario(stage: Stage) -> None:
         host = await stage.host()
