@@ -142,8 +142,8 @@ class Carrying:
 def _socket(descriptor: int) -> socket.socket:
     sock = socket.socket(-1, socket.SOCK_STREAM, 0, descriptor)
     sock.setblocking(False)
-    # Not the receive buffer: the peer has been told of more room, and what is under way would be dropped and repeated.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CARRIED_SOCKET_BYTES)
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, CARRIED_SOCKET_BYTES)
     return sock
 
 

@@ -341,7 +341,6 @@ MUTANTS = (
     Mutant("proxy/relay/splice.py", "- self._since > RELAY_BULK_SECONDS", "< 0", CARRIER),
     Mutant("proxy/relay/splice.py", "side.cut_when_closed(cut=True)", "pass", CARRIER),
     Mutant("proxy/relay/carrying.py", "        self.cut_when_closed(cut=False)\n", "", CARRIER),
-    Mutant("proxy/relay/carrying.py", "socket.SO_SNDBUF, CARRIED", "socket.SO_RCVBUF, CARRIED", CARRYING),
     Mutant("proxy/relay/carrying.py", "except BlockingIOError:  # the owner", "except ZeroDivisionError:  #", CARRYING),
     Mutant("core/keepalive.py", "next(_TIMES)", "PROBE_IDLE_SECONDS[0]", "tests/unit/core/test_keepalive.py"),
     Mutant("core/priority.py", "_set_niceness(os.getpid(), _LAST)", "os.nice(_LAST)", PRIORITY),

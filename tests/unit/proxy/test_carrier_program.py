@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from kit.door import PATIENCE, exactly, rest, was_reset
-from kit.pairs import give_carrier, tcp_pair
+from kit.pairs import give_carrier
 
 
 @contextlib.contextmanager
@@ -41,18 +41,6 @@ def test_the_process_ends_with_its_owner_and_cuts_what_it_carries() -> None:
             assert process.wait(PATIENCE) == 0
             assert was_reset(user)
             assert was_reset(service)
-
-
-def test_receive_buffers_stay_as_they_are_and_what_is_under_way_with_them() -> None:
-    with program() as (_, link):
-        (client, user), (upstream, service) = tcp_pair(), tcp_pair()
-        with client, user, upstream, service:
-            before = [sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for sock in (client, upstream)]
-            socket.send_fds(link, [struct.pack("!Q", 1)], (client.fileno(), upstream.fileno()))
-            user.sendall(b"x")
-            assert exactly(service, 1) == b"x"
-            assert [sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for sock in (client, upstream)] == before
-            client.shutdown(socket.SHUT_RDWR)  # ours is one more descriptor of it
 
 
 def test_what_a_busy_owner_has_no_room_for_is_told_later_and_cuts_nobody() -> None:
