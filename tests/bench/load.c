@@ -12,7 +12,8 @@
  * The first four work for SECONDS and print one line of JSON: "per_second" (bytes, connections or
  * messages), "total" and "failures" of the whole run, for fresh and rtt also "p50" and "p99" in microseconds.
  * The last two ignore SECONDS and print a line twice, when all are there and at the end: "open" (of idle at its
- * end: whose last echo has not come), "failures" (of drip: how many connections were closed on it). A bulk or rtt stream that breaks ends the program.
+ * end: whose last echo has not come), "failures" (of drip: how many connections were closed on it). A bulk or
+ * rtt stream that breaks ends the program.
  *
  * One epoll process, so that it costs the same two cores as little as it can. Every proxy is spoken to in
  * lock-step: some take one read for one handshake message, so nothing is pipelined.
