@@ -130,7 +130,7 @@ CARRIED_RELAYS = 4096
 """In that process; others stay where they are. Each has two descriptors there."""
 
 CARRIED_SOCKET_BYTES = 512 * 1024
-"""Asked for as buffers of what is carried: what is under way fits. With 256 KiB a download had half the rate."""
+"""Asked for as buffers of what is carried, or may be: what is under way fits. With 256 KiB half the rate is left."""
 
 CARRIER_PIPE_BYTES, CARRIER_TURN_BYTES = 128 * 1024, 128 * 1024
 """Moved in one call and one turn: with 512 KiB a connection beside four downloads took 7 ms instead of 5 (p99)."""

@@ -277,6 +277,17 @@ class Channel:
         self._poller.release(self)
         self.sock.close()
 
+    def bound_window(self, size: int) -> None:
+        """Never tell the peer of more room than about so many bytes; for a connection that has hardly begun.
+
+        Later the kernel would have told of more, and drop what is under way for it, which RFC 9293 §3.8.6 calls
+        shrinking the window: the peer waits for its timer, and sends it again.
+        """
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+            # Older kernels leave a fixed buffer's window at what the first one allowed, 64 KiB.
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, size)
+
     def cut_when_closed(self, *, cut: bool) -> None:
         """Whether the peer is told of a cut, not of an end, by whoever closes the socket: so a killed process does."""
         with contextlib.suppress(OSError):

@@ -142,8 +142,7 @@ class Carrying:
 def _socket(descriptor: int) -> socket.socket:
     sock = socket.socket(-1, socket.SOCK_STREAM, 0, descriptor)
     sock.setblocking(False)
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, CARRIED_SOCKET_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CARRIED_SOCKET_BYTES)
     return sock
 
 

@@ -18,7 +18,7 @@ import socket
 from collections.abc import Callable
 from typing import TypeAlias
 
-from dconnect.core.limits import RELAY_BULK_BYTES, RELAY_BULK_SECONDS, RELAY_TURN_BYTES
+from dconnect.core.limits import CARRIED_SOCKET_BYTES, RELAY_BULK_BYTES, RELAY_BULK_SECONDS, RELAY_TURN_BYTES
 from dconnect.proxy.poller import ERROR, HANGUP, NOT_DRY, READ, URGENT, WRITE, Channel, Poller
 from dconnect.proxy.relay.pipes import Conduit, PipePool
 
@@ -102,6 +102,9 @@ class Relay:
     def start(self) -> None:
         """Relay from now on."""
         client, upstream = self._client, self._upstream
+        if self._carry is not None:  # now: once a peer has been told of more room, what it has sent must not be dropped
+            client.bound_window(CARRIED_SOCKET_BYTES)
+            upstream.bound_window(CARRIED_SOCKET_BYTES)
         self._poller.replace(client.fd, self._client_ready)
         self._poller.replace(upstream.fd, self._upstream_ready)
         # Bytes or FINs that arrived during the handshake may have had their edge already.

@@ -213,6 +213,27 @@ def test_a_gibibyte_goes_up_and_comes_down_with_the_same_sha256(bed: Bed, rules:
     assert came.hexdigest() == state.hexdigest()
 
 
+def pruned(bed: Bed) -> int:
+    """Segments that came, as their senders were told they may, and that a receive buffer had no room for."""
+    count = 0
+    for namespace in (bed.host, bed.engine_netns):
+        names, values = namespace.run(["grep", "^TcpExt:", "/proc/net/netstat"], check=True).stdout.splitlines()
+        read = dict(zip(names.split(), values.split(), strict=True))
+        count += int(read["RcvPruned"]) + int(read["TCPRcvQDrop"])
+    return count
+
+
+def test_a_download_goes_to_a_process_of_its_own_and_nothing_under_way_is_lost(
+    bed: Bed, tun: Tun, scene: Scene
+) -> None:
+    address, before = bed.address_of(scene.plain), pruned(bed)
+    for _ in range(5):
+        with bed.host.connect(address, 19, timeout=60) as sock:
+            sock.sendall(f"{GIBIBYTE // 8}\n".encode())
+            assert len(receive_all(sock)) == GIBIBYTE // 8
+    assert pruned(bed) == before
+
+
 @pytest.fixture(scope="module")
 def cluster(bed: Bed, tun: Tun, image: str) -> Iterator[list[str]]:
     """The addresses of its nodes: three masters, then their replicas."""

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import pytest
 
-from dconnect.core.limits import CARRIER_AGAIN_SECONDS, RELAY_BULK_BYTES
+from dconnect.core.limits import CARRIED_SOCKET_BYTES, CARRIER_AGAIN_SECONDS, RELAY_BULK_BYTES
 from dconnect.proxy.poller import Channel, Poller
 from dconnect.proxy.relay import PipePool, Relay, carrier, splice
 from dconnect.proxy.relay.carrier import Carrier
@@ -206,6 +206,22 @@ def test_a_half_closed_connection_goes_on_the_other_way() -> None:
     run(main())
 
 
+def test_what_a_slow_reader_has_not_got_yet_when_the_relay_ends_still_arrives() -> None:
+    more_than_fits = 3 * CHUNK
+
+    async def main() -> None:
+        async with scene() as here:
+            _, user, service = await here.carried(narrow_pair)
+            service.shutdown(socket.SHUT_WR)
+            assert await asyncio.to_thread(rest, user) == b""
+            await asyncio.to_thread(user.sendall, bytes(more_than_fits))
+            user.close()
+            await here.end()
+            assert len(await asyncio.to_thread(rest, service)) == more_than_fits
+
+    run(main())
+
+
 def test_a_fin_that_was_carried_before_it_went_is_not_forgotten() -> None:
     async def main() -> None:
         async with scene() as here:
@@ -304,6 +320,53 @@ def test_closing_cuts_what_is_carried_and_leaves_no_process_and_no_descriptor() 
     before = open_descriptors()
     run(main())
     assert open_descriptors() == before
+
+
+def room(sock: socket.socket) -> int:
+    """What the kernel lets a peer have under way."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+
+def window_clamp(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP)
+
+
+def test_peers_are_told_of_no_more_room_than_there_is_where_a_relay_goes() -> None:
+    with contextlib.closing(socket.socket()) as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CARRIED_SOCKET_BYTES)
+        bound = room(asked)
+
+    async def main() -> None:
+        async with scene() as here:
+            pairs = [tcp_pair(), tcp_pair()]
+            pair = iter(pairs)
+            with contextlib.ExitStack() as held:
+                ours = [held.enter_context(client.dup()) for client, _ in pairs]
+                assert all(room(sock) != bound for sock in ours)
+                relay, user, service = here.relay(lambda: next(pair))
+                assert [room(sock) for sock in ours] == [bound, bound]
+                assert [window_clamp(sock) for sock in ours] == [CARRIED_SOCKET_BYTES] * 2
+                await move(user, service, RELAY_BULK_BYTES)
+                await until(lambda: relay in here.carrier._relays.values())
+                await move(service, user, CHUNK)
+                assert [room(sock) for sock in ours] == [bound, bound]
+
+    run(main())
+
+
+def test_a_relay_that_stays_is_given_room_by_the_kernel() -> None:
+    async def main() -> None:
+        async with scene() as here:
+            (client, user), (upstream, service) = tcp_pair(), tcp_pair()
+            with user, service:
+                before = room(client), room(upstream)
+                sides = Channel(here.poller, client), Channel(here.poller, upstream)
+                relay = Relay(here.poller, here.pool, *sides, here._ended)
+                relay.start()
+                assert (room(client), room(upstream)) == before
+                relay.abort()
+
+    run(main())
 
 
 def narrow_pair() -> tuple[socket.socket, socket.socket]:
