@@ -175,11 +175,14 @@ def run(config: AgentConfig, engine: str, *, address: str, front_port: int, dns_
     try:
         with contextlib.ExitStack() as stack:
             tun = config.tun != ""
+            front = stack.enter_context(_listen(address, front_port, socket.SOCK_STREAM, shared=tun))
+            # Inherited: what we answer in a handshake carries the ACKs. Listening forgets it, so it comes after that.
+            front.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
             count = min(MAX_WORKERS, len(os.sched_getaffinity(0)))
             lent = Lent(
                 config=config,
                 engine=engine,
-                front=stack.enter_context(_listen(address, front_port, socket.SOCK_STREAM, shared=tun)).fileno(),
+                front=front.fileno(),
                 front_udp=stack.enter_context(_listen(address, front_port, socket.SOCK_DGRAM)).fileno(),
                 dns_udp=stack.enter_context(_listen(address, dns_port, socket.SOCK_DGRAM)).fileno(),
                 dns_tcp=stack.enter_context(_listen(address, dns_port, socket.SOCK_STREAM, shared=tun)).fileno(),
@@ -240,7 +243,6 @@ def _listen(address: str, port: int, kind: socket.SocketKind, *, shared: bool = 
             # Clients speak first, here and in DNS: told together with its first bytes, a connection costs one
             # wake-up instead of two. A silent one is told a second later.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # inherited too: our answers carry the ACKs
         sock.bind((address, port))
         if kind == socket.SOCK_STREAM:
             sock.listen(LISTEN_BACKLOG)

@@ -277,6 +277,15 @@ class Channel:
         self._poller.release(self)
         self.sock.close()
 
+    def ack_at_once(self) -> None:
+        """Have what comes acknowledged soon, as it is unless a listener or we have put it off (TCP_QUICKACK, tcp(7)).
+
+        A peer with Nagle's algorithm (RFC 9293 §3.7.4) sends the second half of what it says when the first is
+        acknowledged, which might take 40 ms.
+        """
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
     def bound_window(self, size: int) -> None:
         """Never tell the peer of more room than about so many bytes; for a connection that has hardly begun.
 

@@ -38,6 +38,8 @@ class Stream:
             OSError: as ``recv(2)`` does, TimeoutError.
         """
         while (parsed := parser(self.buffer) if self.buffer else None) is None:
+            if self.buffer:
+                self.channel.ack_at_once()
             data = await self.channel.receive(_READ_BYTES)
             if not data:
                 raise Gone(clean=not self.buffer)

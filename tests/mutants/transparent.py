@@ -135,4 +135,7 @@ MUTANTS = (
         "        self.loop.add_reader(self._syns.fileno(), self._from_host)\n",
         FIRST,
     ),
+    Mutant(
+        "cli/transparent/terminal.py", "        os.sched_yield()\n", "", "tests/unit/cli/transparent/test_courteous.py"
+    ),
 )
