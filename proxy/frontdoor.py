@@ -330,8 +330,6 @@ class FrontDoor:
         session.outcome = "relaying"
         # What a browser fetches is over soon; whoever has a tunnel sends everything through it.
         carry = self._carrier.take if session.front == "tunnel" else None
-        if carry is None:  # the tunnel's own end never waits for an ACK
-            client.channel.ack_at_once()
         relay = Relay(self._poller, self._pipes, client.channel, upstream, self._on_relay_end, carry=carry)
         self._relays[relay] = session
         relay.start()

@@ -60,6 +60,8 @@ async def tunnel(
         return
     try:
         await client.channel.send(granted(_bound(upstream)))
+        if not _is_tunnels(session):  # whose end never waits for an ACK
+            client.channel.ack_at_once()
         if client.buffer:  # the client sent data along with its request
             await upstream.send(client.buffer)
     except BaseException:

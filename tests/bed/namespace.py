@@ -84,6 +84,15 @@ class Namespace:
             check_output([str(word) for word in command], result)
         return result
 
+    def counts(self, protocol: str) -> dict[str, int]:
+        """What the kernel has counted in here, by its own names; ``protocol``: Tcp (RFC 4022) or TcpExt, for instance.
+
+        Raises: BedError when it has no such counts.
+        """
+        command = ["grep", "--no-filename", f"^{protocol}:", "/proc/net/snmp", "/proc/net/netstat"]
+        names, values = (line.split()[1:] for line in self.run(command, check=True).stdout.splitlines())
+        return dict(zip(names, map(int, values), strict=True))
+
     def popen(
         self,
         command: Sequence[str | Path],

@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,24 +84,18 @@ def test_plain_clients_reach_addresses_of_both_families(bed: Bed, tun: Tun) -> N
     assert _ping(bed, six)
 
 
-def _tcp(namespace: Namespace) -> Mapping[str, int]:
-    """The kernel's own counts (RFC 2012's names)."""
-    names, values = (line.split() for line in namespace.run(["grep", "^Tcp:", "/proc/net/snmp"]).stdout.splitlines())
-    return dict(zip(names[1:], map(int, values[1:]), strict=True))
-
-
 def _segments(namespace: Namespace) -> int:
     """Of TCP, both ways."""
-    told = _tcp(namespace)
+    told = namespace.counts("Tcp")
     return told["InSegs"] + told["OutSegs"]
 
 
 def test_the_very_first_connection_of_each_family_does_not_wait_for_a_second_syn(bed: Bed, tun: Tun) -> None:
     tun.up()
-    before = _tcp(bed.host)["RetransSegs"]
+    before = bed.host.counts("Tcp")["RetransSegs"]
     assert _fetch(bed, bed.address_of("plain")).startswith("hello")
     assert _fetch(bed, bed.address_of("six", version=6)).startswith("hello")
-    assert _tcp(bed.host)["RetransSegs"] == before
+    assert bed.host.counts("Tcp")["RetransSegs"] == before
 
 
 def test_no_packet_between_host_and_agent_only_acknowledges_while_something_is_answered(bed: Bed, tun: Tun) -> None:

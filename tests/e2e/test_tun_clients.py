@@ -215,12 +215,8 @@ def test_a_gibibyte_goes_up_and_comes_down_with_the_same_sha256(bed: Bed, rules:
 
 def pruned(bed: Bed) -> int:
     """Segments that came, as their senders were told they may, and that a receive buffer had no room for."""
-    count = 0
-    for namespace in (bed.host, bed.engine_netns):
-        names, values = namespace.run(["grep", "^TcpExt:", "/proc/net/netstat"], check=True).stdout.splitlines()
-        read = dict(zip(names.split(), values.split(), strict=True))
-        count += int(read["RcvPruned"]) + int(read["TCPRcvQDrop"])
-    return count
+    told = [namespace.counts("TcpExt") for namespace in (bed.host, bed.engine_netns)]
+    return sum(each["RcvPruned"] + each["TCPRcvQDrop"] for each in told)
 
 
 def test_a_download_goes_to_a_process_of_its_own_and_nothing_under_way_is_lost(
