@@ -10,6 +10,7 @@ if __name__ == "__main__":
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import os
 import socket
 import time
@@ -28,6 +29,7 @@ from dconnect.agent.log import LogBuffer
 from dconnect.agent.ownnet import own_network
 from dconnect.agent.sessions import Sessions
 from dconnect.agent.steering import steer
+from dconnect.agent.trunks import Trunks
 from dconnect.core.address import IPAddress, IPNetwork
 from dconnect.core.config import TUNNEL_SUBNET_V6
 from dconnect.core.errors import DconnectError, DialError
@@ -35,16 +37,18 @@ from dconnect.core.events import Session
 from dconnect.core.failure import Failure, from_errno
 from dconnect.core.inventory import Inventory
 from dconnect.core.keepalive import watch_peer
-from dconnect.core.limits import DNS_FORWARDS_WAITING, FIRST_INVENTORY_SECONDS, PACKET_BYTES
+from dconnect.core.limits import CONNECTIONS_TOLD, DNS_FORWARDS_WAITING, FIRST_INVENTORY_SECONDS, PACKET_BYTES
 from dconnect.core.priority import be_prompt
 from dconnect.core.tasks import Tasks
 from dconnect.dns import Elsewhere
 from dconnect.proxy.fiber import Fibers
 from dconnect.proxy.policy import ON_THE_LAN
 from dconnect.proxy.poller import Poller
+from dconnect.proxy.wire.socks5 import TRUNK_KEY_BYTES
 from dconnect.tunnel.device import inherited_device
 from dconnect.tunnel.gateway import Gateway, Plan
 from dconnect.tunnel.gateway.listeners import listen
+from dconnect.tunnel.gateway.tcp import cut
 from dconnect.tunnel.gateway.ways import Dials
 
 log = structlog.get_logger()
@@ -86,6 +90,9 @@ class AgentWays:
 
     def relay(self, client: socket.socket, upstream: socket.socket, session: Session) -> bool:
         return self._relays.give(client, upstream, session)
+
+    def give_up(self, upstream: socket.socket) -> None:
+        cut(upstream)
 
     def answer(self, query: bytes, respond: Callable[[bytes], None]) -> None:
         answer = self._known.resolver.respond(query)
@@ -153,7 +160,8 @@ class GatewayProcess:
             ways=self._ways,
             listen=lambda version, port: listen(version, port, device.name),
         )
-        self._reception = link_reception(lent.link_path, self._gateway.adopt)
+        self._trunks = Trunks(self._poller, self._ways, self._sessions)
+        self._reception = link_reception(lent.link_path, self._adopt)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop."""
@@ -167,11 +175,21 @@ class GatewayProcess:
             log.info("gateway ready", subnet=str(self._plan.subnet4))
             await stop.wait()
             self._reception.close()
+            self._trunks.close()
             await self._gateway.close()
             await self._ways.close()
             informed.cancel()
         await self._known.close()
         self._poller.close()
+
+    def _adopt(self, sock: socket.socket, session: Session, early: bytes, key: bytes) -> None:
+        """What the workers hand over, as ``door.Links.take`` has it."""
+        if session.front == "link":
+            self._gateway.adopt(sock, session, early)
+        elif session.front == "trunk":
+            self._trunks.adopt(sock, session, early, key[:TRUNK_KEY_BYTES])
+        else:
+            self._trunks.move(sock, early, key[:TRUNK_KEY_BYTES], int.from_bytes(key[TRUNK_KEY_BYTES:]))
 
     def publish(self, inventory: Inventory) -> None:
         self._known.publish(inventory)
@@ -203,7 +221,7 @@ class GatewayProcess:
                 "age_s": round(now - session.started, 3),
                 "worker": self._lent.index,
             }
-            for session in self._gateway.sessions()
+            for session in itertools.islice((*self._gateway.sessions(), *self._trunks.sessions()), CONNECTIONS_TOLD)
         ]
         return {"index": self._lent.index, "total": len(links), "connections": links}
 

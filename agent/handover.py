@@ -2,6 +2,8 @@
 
     UDP ASSOCIATE    to the one worker that holds the UDP port and all associations
     a link           to the gateway, with the bytes that came after its request
+    a trunk          likewise, with its key
+    a stream's own   likewise, with the trunk's key and the stream's number
     a tunnel's flow  from the gateway to a worker, both sockets, to be relayed
 
 ``started`` is monotonic time, which all processes of a machine share. Whoever gets a client answers it; while there is
@@ -75,8 +77,14 @@ class LinkHandover:
     def opens(self, token: bytes) -> bool:
         return self._verifier.accepts(self._user, token)
 
-    def take(self, channel: Channel, record: Session, early: bytes) -> None:
-        told = {"peer": record.peer, "started": record.started, "early": base64.b64encode(early).decode()}
+    def take(self, channel: Channel, record: Session, early: bytes, key: bytes) -> None:
+        told = {
+            "peer": record.peer,
+            "front": record.front,
+            "started": record.started,
+            "early": base64.b64encode(early).decode(),
+            "key": key.hex(),
+        }
         try:
             self._sender.send(told, channel.fd)
         except OSError:
@@ -88,12 +96,12 @@ class LinkHandover:
         self._sender.close()
 
 
-def link_reception(path: str, adopt: Callable[[socket.socket, Session, bytes], None]) -> Receiver:
-    """The gateway's side of it."""
+def link_reception(path: str, adopt: Callable[[socket.socket, Session, bytes, bytes], None]) -> Receiver:
+    """The gateway's side of it; ``adopt`` gets what ``door.Links.take`` has."""
 
     def take(told: dict[str, Any], sockets: list[socket.socket]) -> None:
-        session = Session(str(told["peer"]), "link", started=float(told["started"]))
-        adopt(sockets[0], session, base64.b64decode(told["early"]))
+        session = Session(str(told["peer"]), told["front"], started=float(told["started"]))
+        adopt(sockets[0], session, base64.b64decode(told["early"]), bytes.fromhex(told["key"]))
 
     return Receiver(path, 1, take)
 
@@ -113,6 +121,7 @@ class RelayHandover:
             "address": session.address,
             "started": session.started,
             "connect": session.connect,
+            "bytes": [session.bytes_up, session.bytes_down],
         }
         for _ in self._senders:
             sender = self._senders.pop(0)
@@ -144,6 +153,7 @@ def relay_reception(path: str, relay: Callable[[socket.socket, socket.socket, Se
             started=float(told["started"]),
             connect=float(told["connect"]),
         )
+        session.bytes_up, session.bytes_down = map(int, told["bytes"])
         client, upstream = sockets
         relay(client, upstream, session)
 

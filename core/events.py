@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from dconnect.core.limits import SESSION_TEXT_CHARS
 
-Front = Literal["socks5", "socks4", "associate", "connect", "http", "link", "tunnel", "none"]
+Front = Literal["socks5", "socks4", "associate", "connect", "http", "link", "trunk", "tunnel", "none"]
+SHUTDOWN = "shutdown"
+"""The outcome of what the agent's end has cut."""
+_CUT = {errno.EPIPE: "reset", errno.ECONNRESET: "reset", errno.ETIMEDOUT: "vanished", errno.ESHUTDOWN: SHUTDOWN}
 
 
 @dataclass(slots=True)
@@ -36,6 +40,12 @@ class Session:
     """Monotonic seconds."""
     connect: float = 0.0
     """Seconds from the whole request to the connected socket: name, policy, connect; 0 when that was not reached."""
+
+    def relayed(self, error: OSError | None) -> None:
+        """Its relay has ended; ``error`` is what cut it."""
+        self.outcome = "ok" if error is None else _CUT.get(error.errno or 0, "cut")
+        if error is not None:
+            self.detail = self.detail or f"One side cut the connection ({error.strerror})."
 
     def told(self) -> dict[str, Any]:
         """What is known of it, for the log: the fields that are not empty, without the times."""

@@ -42,11 +42,9 @@ LINGER_SECONDS = 2.0
 DRAIN_SECONDS = 5.0
 """Open connections may finish within this after SIGTERM; Docker kills after 10 s."""
 
-PAGE_PORTS = 8
-"""Exposed ports that are tried for an error page: hardly an image has more, and each is a connection to its program."""
-
-PAGE_PORT_SECONDS = 0.5
-"""For all of them together: a container answers within 1 ms, and a person waits for the page."""
+PAGE_PORTS, PAGE_PORT_SECONDS = 8, 0.5
+"""Exposed ports that are tried for an error page: hardly an image has more, and each is a connection to its program.
+For all of them together: a container answers within 1 ms, and a person waits for the page."""
 
 MAX_SOCKS4_USER_BYTES = 255
 """A SOCKS4 USERID, whose length the protocol leaves open: as long as RFC 1929 lets a user name be."""
@@ -231,17 +229,13 @@ DNS_STALE_ANSWER_SECONDS, DNS_STALE_TTL = 1.8, 30
 DNS_LOOP_SECONDS = 60.0
 """For so long a server that asks us is not asked: networks change."""
 
-DNS_TCP_CLIENTS = 256
-"""DNS connections of one worker; beyond it the one longest idle is closed (RFC 7766 §6.2.2)."""
+DNS_TCP_CLIENTS, DNS_TCP_IDLE_SECONDS = 256, 10.0
+"""DNS connections of one worker; beyond it the one longest idle is closed (RFC 7766 §6.2.2). Between whole queries on
+one of them; §6.2.3 asks for "the order of a few seconds"."""
 
-DNS_TCP_IDLE_SECONDS = 10.0
-"""Between whole queries on one connection; RFC 7766 §6.2.3 asks for "the order of a few seconds"."""
-
-HOST_FORWARDS = 256
-"""Queries that the host's forwarder has under way, each with a socket; beyond it libc is sent on to the next server."""
-
-HOST_FORWARD_SECONDS = 4.0
-"""For the agent's answer: libc gives up a server after 5 s (resolv.conf(5), timeout) and must hear REFUSED before."""
+HOST_FORWARDS, HOST_FORWARD_SECONDS = 256, 4.0
+"""Queries that the host's forwarder has under way, each with a socket; beyond it libc is sent on to the next server.
+For the agent's answer: libc gives up a server after 5 s (resolv.conf(5), timeout) and must hear REFUSED before."""
 
 UDP_ASSOCIATIONS = 512
 """Of the whole agent: three descriptors each, and with all the destinations they may have about 20 MiB."""
@@ -280,8 +274,9 @@ HANDOVER_LINKS = 16
 LINKS = 16
 """Hosts that have a link at once: each has an address, and 8 MiB of packets that may wait for it."""
 
-LINK_HELLO_SECONDS = 5.0
-"""From the upgrade to the host's hello, which it has at hand."""
+LINK_HELLO_SECONDS, LINK_CONFIG_SECONDS = 5.0, 5.0
+"""From the upgrade to the host's hello, which it has at hand; and from that to the agent's config, which it has at
+hand as well, once it has asked its engine."""
 
 LINK_UNREAD_BYTES = 160 * 1024
 """Asked for as the link's receive buffer in the agent: what is under way at 8 Gbit/s and 0.15 ms. With three times as
@@ -324,6 +319,20 @@ TUNNEL_SOCKETS = 32
 TUNNEL_ACCEPTS_PER_TURN = 64
 """Connections accepted from one listener before others have their turn."""
 
+TRUNKS, TRUNK_STREAMS = 64, 16_384
+"""Of all hosts, former ones with streams left among them; and streams of each, as many as a worker has clients."""
+
+TRUNK_BULK_BYTES, TRUNK_STREAM_BYTES = 16 * 1024, 32 * 1024
+"""After so many one way a stream gets a connection of its own, which costs as much as ten of them on the trunk do; and
+what it carries until it has it, a quarter of what a kernel holds for one socket. That much memory is its most."""
+
+TRUNK_WAITING_BYTES, TRUNK_UNSENT_BYTES = 1024 * 1024, 16 * 1024 * 1024
+"""That wait for a trunk's other end: then streams read no more; and then only answers to one that asks and asks can
+make it more, which ends the trunk."""
+
+TRUNK_DATA_BYTES, TRUNK_READ_BYTES, TRUNK_READS_PER_TURN = 16 * 1024, 64 * 1024, 8
+"""A data frame's most, what is read at once, and how often before others have their turn: about 1 ms."""
+
 TUNNEL_UDP_FLOWS, TUNNEL_ECHO_FLOWS = 2048, 256
 """UDP and ping flows, each with a socket; the one idle for longest goes."""
 
@@ -348,14 +357,9 @@ LINK_JSON_BYTES = 4 * 64 * 1024
 LINK_REASON_BYTES = 512
 """A bye frame: one sentence for a person."""
 
-LINK_FEATURES, LINK_FEATURE_CHARS = 32, 32
-"""What a hello may hold; a feature is a word."""
-
-LINK_HOST_CHARS = 64
-"""What tells one host from another: 16 are sent, of 64 random bits."""
-
-LINK_ADDRESSES = 8
-"""Addresses of the host's device: one of each family is what we give."""
+LINK_FEATURES, LINK_FEATURE_CHARS, LINK_HOST_CHARS, LINK_ADDRESSES = 32, 32, 64, 8
+"""What a hello or config may hold: features are words; what tells one host from another, of which 16 characters are
+sent (64 random bits); and addresses of the host's device, one of each family as we give them."""
 
 PACKET_BYTES = 65_535
 """An IPv4 packet's most (RFC 791 §3.1), the largest MTU that Linux, macOS and wintun take, and so a device's."""
@@ -419,9 +423,6 @@ a link that was cut for seven seconds would be silent for six more."""
 
 LINK_WOKEN_SECONDS = 1.0
 """For an answer after the machine slept: links that died meanwhile should not cost 15 s more."""
-
-LINK_CONFIG_SECONDS = 5.0
-"""From hello to config: the agent has it at hand, once it has asked its engine."""
 
 LINK_CONNECT_SECONDS = 2.0
 """For each step of opening the link; the agent is on this machine, or at the other end of a quick line."""

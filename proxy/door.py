@@ -40,8 +40,11 @@ class Links(Protocol):
     def opens(self, token: bytes) -> bool:
         """Whether a token is the right one; takes as long whatever is wrong with it."""
 
-    def take(self, channel: Channel, record: Session, early: bytes) -> None:
+    def take(self, channel: Channel, record: Session, early: bytes, key: bytes) -> None:
         """Hand a client's connection over to be answered elsewhere, with what it sent behind its request; close ours.
+
+        The record's front says what it is: a link; a trunk with this key; or ``tunnel``, to which a trunk's stream is
+        to move, whose number stands behind the key.
 
         Raises: DialError NOT_READY.
         """
@@ -92,7 +95,7 @@ class Door(Protocol):
     def relay(self, client: Stream, upstream: Channel, session: Session) -> None:
         """Take over both sockets; the session ends when the relay does."""
 
-    def link(self, links: Links, client: Stream, session: Session) -> None:
+    def link(self, links: Links, client: Stream, session: Session, key: bytes = b"") -> None:
         """Give the client's connection away, as ``Links.take`` does.
 
         Raises: DialError NOT_READY.

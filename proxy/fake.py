@@ -146,15 +146,18 @@ class FakeLinks:
         """Whether nobody takes links at the moment."""
         self.taken: list[tuple[str, bytes]] = []
         """Peer, and what came behind its request."""
+        self.keys: list[tuple[str, bytes]] = []
+        """What each was, and its key."""
         self._kept: list[socket.socket] = []
 
     def opens(self, token: bytes) -> bool:
         return token == self._token
 
-    def take(self, channel: Channel, record: Session, early: bytes) -> None:
+    def take(self, channel: Channel, record: Session, early: bytes, key: bytes) -> None:
         if self.away:
             raise DialError(Failure.NOT_READY, "The agent's gateway is away.")
         self.taken.append((record.peer, early))
+        self.keys.append((record.front, key))
         sock = channel.sock.dup()
         channel.leave()
         sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")

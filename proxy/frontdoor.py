@@ -12,13 +12,13 @@ from collections.abc import Callable
 from itertools import islice
 
 from dconnect.core.errors import MalformedMessage
-from dconnect.core.events import Observer, Session, UdpSession
+from dconnect.core.events import SHUTDOWN, Observer, Session, UdpSession
 from dconnect.core.keepalive import probe_in_turn
 from dconnect.core.limits import DRAIN_SECONDS, HANDSHAKE_SECONDS, PAUSE_SECONDS, RELIEVED_SECONDS
 from dconnect.proxy.dial import Dial
 from dconnect.proxy.door import Accepts, Associates, Describe, Links
 from dconnect.proxy.fiber import Fibers, Gone
-from dconnect.proxy.guests import CROWDED, SHUTDOWN, Guests
+from dconnect.proxy.guests import CROWDED, Guests
 from dconnect.proxy.http import serve_http
 from dconnect.proxy.lookup import Lookup
 from dconnect.proxy.poller import Channel, Poller
@@ -37,7 +37,6 @@ _SHORTAGES = {
     errno.ENOSPC: "the machine watches no further sockets (fs.epoll.max_user_watches)",
 }
 _TLS_HANDSHAKE = 0x16
-_CUT = {errno.EPIPE: "reset", errno.ECONNRESET: "reset", errno.ETIMEDOUT: "vanished", errno.ESHUTDOWN: SHUTDOWN}
 
 
 class FrontDoor:
@@ -322,7 +321,10 @@ class FrontDoor:
             raise
         stream.channel.dry = False  # the first bytes came along; the other side's have their edge to come
         self._clients += 1
-        self._observer.opened()
+        if session.bytes_up or session.bytes_down:  # told of where it began, on a trunk
+            self._observer.adopted()
+        else:
+            self._observer.opened()
         self.relay(stream, channel, session)
 
     def relay(self, client: Stream, upstream: Channel, session: Session) -> None:
@@ -334,9 +336,9 @@ class FrontDoor:
         self._relays[relay] = session
         relay.start()
 
-    def link(self, links: Links, client: Stream, session: Session) -> None:
+    def link(self, links: Links, client: Stream, session: Session, key: bytes = b"") -> None:
         client.channel.deadline(None)
-        links.take(client.channel, session, bytes(client.buffer))
+        links.take(client.channel, session, bytes(client.buffer), key)
         client.relayed = True
         self._gone()
 
@@ -356,8 +358,6 @@ class FrontDoor:
         self._connection_ended(session, error)
 
     def _connection_ended(self, session: Session, error: OSError | None) -> None:
-        session.outcome = "ok" if error is None else _CUT.get(error.errno or 0, "cut")
-        if error is not None:
-            session.detail = session.detail or f"One side cut the connection ({error.strerror})."
+        session.relayed(error)
         self._observer.ended(session)
         self._gone()

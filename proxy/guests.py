@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import time
 
-from dconnect.core.events import Session
+from dconnect.core.events import SHUTDOWN, Session
 from dconnect.core.limits import FRESH_SECONDS, GUESTS_PER_SEARCH, LISTEN_BACKLOG, PAUSE_SECONDS
 from dconnect.proxy.stream import Stream
 
 CROWDED = "crowded"
-SHUTDOWN = "shutdown"
 
 
 def patience_of(places: int) -> float:

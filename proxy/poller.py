@@ -25,7 +25,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from dconnect.core.limits import DEADLINE_TICK_SECONDS, EVENTS_PER_TURN
 from dconnect.proxy.fiber import UnlessCut, Wait
@@ -47,6 +47,13 @@ _RESET, _ORDERLY = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 Handler: TypeAlias = Callable[[int], None]
 
 
+class Expires(Protocol):
+    """What can have a deadline: a Channel."""
+
+    def expire(self) -> None:
+        """The deadline has come."""
+
+
 class Poller:
     """Tells handlers that their descriptors may be ready."""
 
@@ -54,7 +61,7 @@ class Poller:
         self.loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
-        self._deadlines: dict[Channel, float] = {}
+        self._deadlines: dict[Expires, float] = {}
         self._ticking: asyncio.TimerHandle | None = None
         self.loop.add_reader(self._epoll.fileno(), self._turn)
 
@@ -84,8 +91,8 @@ class Poller:
         self._handlers.pop(channel.fd, None)
         self._deadlines.pop(channel, None)
 
-    def set_deadline(self, channel: Channel, seconds: float | None) -> None:
-        """Have ``Channel.expire`` called that much later, at most a tick late; None: no more.
+    def set_deadline(self, channel: Expires, seconds: float | None) -> None:
+        """Have its ``expire`` called that much later, at most a tick late; None: no more.
 
         One timer serves all channels: a timer for each wait would be a tenth of a connection's cost.
         """
@@ -178,7 +185,6 @@ class Channel:
         self._poller.set_deadline(self, seconds)
 
     def expire(self) -> None:
-        """The deadline has come."""
         self._expired = True
         waits = self._reader, self._writer
         self._reader = self._writer = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from dconnect.core.address import IPAddress, Target, parse_ip
 from dconnect.core.errors import DialError, MalformedMessage
@@ -29,10 +29,12 @@ async def serve_socks5(door: Door, client: Stream, session: Session) -> None:
         return
     command, target = request
     match command:
-        case socks5.CONNECT:
-            await tunnel(door, client, session, target, *_replies(session))
-        case _ if _is_tunnels(session):  # its packets, and its names, go by the link
+        case socks5.TRUNK | socks5.MOVE if _is_tunnels(session):
+            await _hand_over(door, client, session, command, target)
+        case _ if _is_tunnels(session):  # its connections go by the trunk, its packets and names by the link
             await _unsupported(client, session, command)
+        case socks5.CONNECT:
+            await tunnel(door, client, session, target, _granted, _failed)
         case socks5.UDP_ASSOCIATE:
             await associate(door, client, session)
         case socks5.RESOLVE:
@@ -60,8 +62,7 @@ async def tunnel(
         return
     try:
         await client.channel.send(granted(_bound(upstream)))
-        if not _is_tunnels(session):  # whose end never waits for an ACK
-            client.channel.ack_at_once()
+        client.channel.ack_at_once()
         if client.buffer:  # the client sent data along with its request
             await upstream.send(client.buffer)
     except BaseException:
@@ -98,6 +99,23 @@ async def look_up(
         return
     session.address, session.outcome = str(address), "ok"
     await client.farewell(granted((address, 0)))
+
+
+async def _hand_over(door: Door, client: Stream, session: Session, command: int, target: Target) -> None:
+    """A trunk, or what a stream of one moves to."""
+    assert door.links is not None  # it knows the token
+    try:
+        key = IPv6Address(target.host).packed
+    except ValueError:
+        session.outcome, session.detail = "malformed", "The trunk has no key."
+        await _refuse(client, session, socks5.ADDRESS_TYPE_NOT_SUPPORTED)
+        return
+    session.front = "trunk" if command == socks5.TRUNK else "tunnel"
+    try:
+        door.link(door.links, client, session, key)
+    except DialError as error:
+        session.outcome, session.detail = error.failure.name.lower(), str(error)
+        await _refuse(client, session, error.failure.value.socks5_rep)
 
 
 async def _resolve(door: Door, client: Stream, session: Session, target: Target) -> None:
@@ -192,7 +210,7 @@ async def _tell(client: Stream, session: Session, error: DialError, failed: Call
 
 def _is_tunnels(session: Session) -> bool:
     """Whether its client has the tunnel's token, and so knows the method's reply only together with the request's."""
-    return session.front == "tunnel"
+    return session.front in ("tunnel", "trunk")
 
 
 async def _refuse(client: Stream, session: Session, code: int) -> None:
@@ -201,26 +219,12 @@ async def _refuse(client: Stream, session: Session, code: int) -> None:
     await client.farewell(method + socks5.reply(code))
 
 
-def _replies(
-    session: Session,
-) -> tuple[Callable[[tuple[IPAddress, int]], bytes], Callable[[Failure], bytes]]:
-    return (_tunnel_granted, _tunnel_failed) if _is_tunnels(session) else (_granted, _failed)
-
-
 def _granted(bound: tuple[IPAddress, int]) -> bytes:
     return socks5.reply(socks5.SUCCEEDED, bound)
 
 
 def _failed(failure: Failure) -> bytes:
     return socks5.reply(failure.value.socks5_rep)
-
-
-def _tunnel_granted(bound: tuple[IPAddress, int]) -> bytes:
-    return socks5.greeting_reply(socks5.TUNNEL) + _granted(bound)
-
-
-def _tunnel_failed(failure: Failure) -> bytes:
-    return socks5.greeting_reply(socks5.TUNNEL) + _failed(failure)
 
 
 def _bound(upstream: Channel) -> tuple[IPAddress, int]:

@@ -33,7 +33,7 @@ from dconnect.tunnel.device import Device, open_device
 from dconnect.tunnel.host import Host
 from dconnect.tunnel.keeper import Keeper
 from dconnect.tunnel.subnets import Choice
-from dconnect.tunnel.wire.messages import TCP_BY_SOCKS, Config
+from dconnect.tunnel.wire.messages import TCP_BY_TRUNK, Config
 
 if TYPE_CHECKING:
     from dconnect.tunnel.private_linux import PrivateNetwork
@@ -124,7 +124,7 @@ class Helper:
 
         Raises: DconnectError.
         """
-        if sys.platform == "linux" and not self._packets and TCP_BY_SOCKS in config.features:
+        if sys.platform == "linux" and not self._packets and TCP_BY_TRUNK in config.features:
             from dconnect.tunnel.private_linux import Lacking, PrivateNetwork  # noqa: PLC0415 - only there
 
             try:

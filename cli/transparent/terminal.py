@@ -1,9 +1,9 @@
-"""Where the host's TCP ends, if it has a private network: each connection goes to the agent by one of its own.
+"""Where the host's TCP ends, if it has a private network: its connections go to the agent as bytes (``trunks``).
 
-    SYN ──▶ held ──▶ the front door dials (SOCKS5, the tunnel's method) ──no──▶ RST, ICMP unreachable, or silence
+    SYN ──▶ held ──▶ dialed by the agent ──no──▶ RST, ICMP unreachable, or silence
                           │ yes
                           ▼
-                SYN to the private network's kernel ──▶ accepted ──▶ relayed, bytes as they are
+                SYN to the private network's kernel ──▶ accepted ──▶ carried, bytes as they are
 
 It is the gateway's way (``tunnel.gateway.tcp``), done at this end: what crosses to the agent is bytes, not packets. The
 process is the pump's child, and its own so that pings do not wait for bytes.
@@ -12,6 +12,7 @@ process is the pump's child, and its own so that pings do not wait for bytes.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import ipaddress
 import json
@@ -27,28 +28,21 @@ import uvloop
 
 from dconnect.cli.transparent.channel import Channel as PumpChannel
 from dconnect.cli.transparent.tcp import door_of
+from dconnect.cli.transparent.trunks import HostStream, Trunks
 from dconnect.core.address import IPAddress
-from dconnect.core.congestion import unpace
-from dconnect.core.credentials import GENERATED_USER
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
-from dconnect.core.failure import Failure, from_errno, from_socks5_rep
+from dconnect.core.failure import Failure
 from dconnect.core.keepalive import watch_peer
 from dconnect.core.limits import (
     DEVICE_TURN_PACKETS,
-    LINK_CONNECT_SECONDS,
     PACKET_BYTES,
     TUNNEL_COUNT_SECONDS,
-    TUNNEL_DIAL_SECONDS,
     TUNNEL_SOCKETS,
 )
 from dconnect.core.priority import be_prompt
 from dconnect.proxy.fiber import Fibers
-from dconnect.proxy.poller import Channel, Poller, connect
-from dconnect.proxy.relay import PipePool, Relay
-from dconnect.proxy.relay.carrier import Carrier
-from dconnect.proxy.wire import socks5
-from dconnect.tunnel.dial import Door
+from dconnect.proxy.poller import Poller
 from dconnect.tunnel.gateway.counters import Counters
 from dconnect.tunnel.gateway.listeners import open_at
 from dconnect.tunnel.gateway.router import ErrorBound
@@ -89,24 +83,19 @@ class Terminal:
         self._syns, self._answers, self._channel = syns, answers, channel
         self.loop = asyncio.get_running_loop()
         self.counters = Counters()
-        self._door: Door | None = None
-        """None while there is no link."""
         self._own: frozenset[bytes] = frozenset()
         """The host's addresses in the tunnel."""
         self._spare: dict[int, list[socket.socket]] = {4: [], 6: []}
         self._asked: set[int] = set()
         """IP versions of which sockets are on their way."""
-        self._relays: set[Relay] = set()
-        self._moved = [0, 0]
-        """Bytes up and down of relays that have ended."""
         self._told: object = None
         self._most = max(16, (_descriptors() - _RESERVED_DESCRIPTORS) // 2)
         self._errors = ErrorBound()
         self._buffer = memoryview(bytearray(PACKET_BYTES))
-        self._poller, self._pipes = Courteous(), PipePool()
-        self._carrier = Carrier(self._poller)
+        self._poller = Courteous()
+        self._trunks = Trunks(self._poller)
         self.dials: Dials = Fibers(self.loop)
-        self._connections = Connections[None](self, self._listen)
+        self._connections = Connections[None, HostStream](self, self._listen)
         self._over = asyncio.Event()
 
     async def run(self) -> None:
@@ -120,26 +109,18 @@ class Terminal:
         self.loop.remove_reader(self._syns.fileno())
         self.loop.remove_reader(self._channel.sock)
         await self._connections.close()
-        for relay in tuple(self._relays):
-            relay.abort()
-        self._carrier.close()
-        self._pipes.close()
+        await self._trunks.close()
         self._poller.close()
 
     async def _tell(self) -> None:
         """Say what is counted, where it changed."""
         while True:
             dropped = sum(self.counters.dropped.values())
-            counts = {"moved": self._sum(), "connections": len(self._relays), "dropped": dropped}
+            counts = {"moved": self._trunks.bytes_moved, "connections": len(self._trunks), "dropped": dropped}
             if counts != self._told:
                 self._told = counts
                 self._say(counts)
             await asyncio.sleep(TUNNEL_COUNT_SECONDS)
-
-    def _sum(self) -> tuple[int, int]:
-        open_now = [relay.moved for relay in self._relays]
-        up, down = self._moved
-        return up + sum(each for each, _ in open_now), down + sum(each for _, each in open_now)
 
     def _say(self, message: dict[str, Any]) -> None:
         try:
@@ -161,7 +142,7 @@ class Terminal:
                 if not self._asked:  # not before: the first SYN would find no listener, and be repeated a second later
                     self.loop.add_reader(self._syns.fileno(), self._from_host)
             elif "door" in message:
-                self._door = door_of(message)
+                self._trunks.lead_to(door_of(message))
             else:
                 self._own = frozenset(ipaddress.ip_address(text).packed for text in message["addresses"])
 
@@ -180,7 +161,7 @@ class Terminal:
                 self.counters.drop("source")
             elif is_to_many(key):
                 self.counters.drop("multicast")
-            elif len(self._relays) >= self._most:
+            elif len(self._trunks) >= self._most:
                 self.counters.drop("full")
             else:
                 self._connections.syn(None, key, packet)
@@ -226,52 +207,22 @@ class Terminal:
 
     # Its ways.
 
-    async def connect(self, address: IPAddress, port: int, session: Session) -> socket.socket:  # noqa: ARG002
-        door = self._door
-        if door is None:
-            raise DialError(Failure.HOST_UNREACHABLE, "There is no link to the agent.")
-        family = socket.AF_INET6 if ":" in door.host else socket.AF_INET
-        channel = None
-        try:
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # Before connecting: what we send carries the ACKs, also the handshake's. We speak first, and never wait.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-            watch_peer(sock)
-            unpace(sock)
-            channel = await connect(self._poller, sock, (door.host, door.port), LINK_CONNECT_SECONDS)
-            channel.deadline(TUNNEL_DIAL_SECONDS)
-            await channel.send(socks5.tunnel_request(GENERATED_USER.encode(), door.token.encode(), address, port))
-            code = await _reply(channel)
-        except BaseException as error:
-            if channel is not None:
-                channel.close()
-            if isinstance(error, (OSError, MalformedMessage)):  # TimeoutError is one
-                raise _unreachable(error) from error
-            raise
-        if code != socks5.SUCCEEDED:
-            channel.close()
-            raise DialError(from_socks5_rep(code), f"The agent did not reach {address} (SOCKS5 reply {code}).")
-        channel.deadline(None)
-        self._poller.release(channel)
-        return channel.sock
+    async def connect(self, address: IPAddress, port: int, session: Session) -> HostStream:  # noqa: ARG002
+        return await self._trunks.connect(address, port)
 
-    async def own_dns(self) -> socket.socket:
+    async def own_dns(self) -> HostStream:
         raise DialError(Failure.REFUSED, "Names are served by way of the link.")
 
-    def relay(self, client: socket.socket, upstream: socket.socket, session: Session) -> bool:  # noqa: ARG002
+    def relay(self, client: socket.socket, upstream: HostStream, session: Session) -> bool:  # noqa: ARG002
         client.setblocking(False)
-        here, there = Channel(self._poller, client), Channel(self._poller, upstream)
-        here.dry = False  # the first bytes came along
-        relay = Relay(self._poller, self._pipes, here, there, self._relay_ended, carry=self._carrier.take)
-        self._relays.add(relay)
-        relay.start()
+        try:
+            self._trunks.carry(client, upstream)
+        except OSError:  # the machine watches no further sockets
+            return False
         return True
 
-    def _relay_ended(self, relay: Relay, _error: OSError | None) -> None:
-        self._relays.discard(relay)
-        up, down = relay.moved
-        self._moved = [self._moved[0] + up, self._moved[1] + down]
+    def give_up(self, upstream: HostStream) -> None:
+        upstream.cut(OSError(errno.ECANCELED, os.strerror(errno.ECANCELED)))
 
     def prepare(self, listener: socket.socket) -> None:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -286,25 +237,6 @@ def _flow(packet: memoryview) -> tuple[int, bytes]:
         return flow(packet)
     except MalformedMessage:
         return 0, b""
-
-
-async def _reply(channel: Channel) -> int:
-    """The agent's. Raises: OSError, MalformedMessage."""
-    received = b""
-    while (found := socks5.parse_tunnel_reply(received)) is None:
-        part = await channel.receive(max(1, socks5.TUNNEL_REPLY_BYTES - len(received)))
-        if not part:
-            raise ConnectionResetError("it closed the connection")
-        received += part
-    return found[0]
-
-
-def _unreachable(error: Exception) -> DialError:
-    """What becomes of a connection whose agent does not answer: not what a destination would say."""
-    failure = from_errno(error.errno or 0) if isinstance(error, OSError) else Failure.GENERAL
-    if failure in (Failure.REFUSED, Failure.TIMEOUT, Failure.GENERAL):
-        failure = Failure.HOST_UNREACHABLE
-    return DialError(failure, f"The agent does not answer ({error}).")
 
 
 def _descriptors() -> int:

@@ -16,6 +16,10 @@ NO_ACCEPTABLE_METHOD = 0xFF
 TUNNEL = 0x80
 """Ours, of those "reserved for private methods" (RFC 1928 §3): the client says the link's token, in RFC 1929's form,
 and its request right behind it; the method's reply comes with the request's, in one segment."""
+TRUNK, MOVE = 0x80, 0x81
+"""The commands of that method. DST.ADDR is of type IPV6 and means none: the trunk's key, and the stream's number (u32).
+What is to be a trunk has a new key, and no number; what a stream moves to gets no reply."""
+TRUNK_KEY_BYTES = 12
 CONNECT, BIND, UDP_ASSOCIATE = 1, 2, 3
 RESOLVE, RESOLVE_PTR = 0xF0, 0xF1
 """Tor's (socks-extensions.txt §2): the target's name is to be looked up, or its address, and nothing connected."""
@@ -57,14 +61,13 @@ def greeting_reply(method: int) -> bytes:
     return bytes((VERSION, method))
 
 
-def tunnel_request(user: bytes, token: bytes, address: IPAddress, port: int) -> bytes:
-    """All that a client of TUNNEL says, for one segment.
+def tunnel_request(user: bytes, token: bytes, command: int, key: bytes) -> bytes:
+    """All that a client of TUNNEL says, for one segment; ``key`` is DST.ADDR.
 
     Wire: as ``parse_greeting``, ``parse_password`` and ``parse_request`` read it, one behind the other.
     """
-    kind = IPV4 if address.version == 4 else IPV6
     told = bytes((VERSION, 1, TUNNEL, 1, len(user))) + user + bytes((len(token),)) + token
-    return told + bytes((VERSION, CONNECT, 0, kind)) + address.packed + struct.pack("!H", port)
+    return told + bytes((VERSION, command, 0, IPV6)) + key + bytes(2)
 
 
 def parse_tunnel_reply(buffer: bytes | bytearray) -> tuple[int, int] | None:

@@ -98,7 +98,7 @@ def test_the_very_first_connection_of_each_family_does_not_wait_for_a_second_syn
     assert bed.host.counts("Tcp")["RetransSegs"] == before
 
 
-def test_no_packet_between_host_and_agent_only_acknowledges_while_something_is_answered(bed: Bed, tun: Tun) -> None:
+def test_no_packet_between_host_and_agent_only_acknowledges_what_is_answered(bed: Bed, tun: Tun) -> None:
     tun.up()
     address, agent, count = bed.address_of("plain"), bed.netns_of("dconnect"), 50
     before = _segments(agent)
@@ -107,8 +107,9 @@ def test_no_packet_between_host_and_agent_only_acknowledges_while_something_is_a
             sock.sendall(b"x")
             assert sock.recv(1) == b"x"
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    # SYN, request, a byte, RST; SYN and ACK, reply, the byte. What is late by 40 ms is acknowledged by itself.
-    assert _segments(agent) - before <= 7.5 * count
+    # Open, a byte, reset; answer, the byte: each a segment of the trunk's. The reset and the next one's wish are
+    # acknowledged by themselves (two small segments without an answer), and so is what is late by 40 ms.
+    assert _segments(agent) - before <= 6.5 * count
 
 
 def test_a_closed_port_is_refused_and_another_network_is_not_touched(bed: Bed, tun: Tun) -> None:

@@ -23,7 +23,7 @@ from bed.traffic import pings, traffic
 from bed.tun import Tun, tunnel_of
 from bed.tunnel import Tunnel
 from bed.waiting import wait_for
-from dconnect.core.limits import RELAY_BULK_BYTES
+from dconnect.core.limits import RELAY_BULK_BYTES, TRUNK_STREAM_BYTES
 from soak import faults
 from soak.faults import HEAL_SECONDS, echoes, reached, stopped
 from soak.parts import Outcome
@@ -34,6 +34,8 @@ FIRST = "10.213.0.2"
 """What a host gets that does not say who it is."""
 MUCH = 3 * RELAY_BULK_BYTES
 """What is carried by a process of its own before it is half through."""
+MOVED = 2 * TRUNK_STREAM_BYTES
+"""What has a connection of its own before it is half through."""
 START_SECONDS = 1.5
 """What a process of the agent's takes to start on a busy machine; only then healing is possible."""
 
@@ -69,23 +71,31 @@ def exchange(connection: socket.socket, count: int) -> bytes:
     return received
 
 
-def test_after_a_kill_of_the_gateway_the_tunnel_heals_and_connections_live_on(bed: Bed, scene: Scene, tun: Tun) -> None:
+def test_after_a_kill_of_the_gateway_the_tunnel_heals_and_what_has_left_the_trunk_lives_on(
+    bed: Bed, scene: Scene, tun: Tun
+) -> None:
     target, address, routes = bed.address_of(scene.plain), tun.address(), tun.routes()
-    with bed.host.connect(target, 7, timeout=10) as connection:
+    with bed.host.connect(target, 7, timeout=10) as connection, bed.host.connect(target, 7, timeout=10) as small:
+        assert exchange(connection, MOVED) == bytes(MOVED)
+        assert echoes(small)
         before = tun.status()["link"]["opened"]
         kill(bed, "agent.gateway")
         took = wait_for("the tunnel is back", lambda: reached(bed, target), HEAL_SECONDS + START_SECONDS)
         print(f"the tunnel was back after {took:.2f} s")
         assert echoes(connection)
+        with pytest.raises(ConnectionResetError):
+            small.recv(1)
     assert (tun.address(), tun.routes(), tun.status()["link"]["opened"]) == (address, routes, before + 1)
 
 
-def test_a_kill_of_a_worker_takes_neither_the_link_nor_the_others_connections(
+def test_a_kill_of_a_worker_takes_neither_the_link_nor_the_trunk_nor_the_others_connections(
     bed: Bed, scene: Scene, tun: Tun, client: Client
 ) -> None:
     target, before = bed.address_of(scene.plain), tun.status()["link"]
     with ExitStack() as stack:
         connections = [stack.enter_context(bed.host.connect(target, 7, timeout=10)) for _ in range(20)]
+        small = [stack.enter_context(bed.host.connect(target, 7, timeout=10)) for _ in range(20)]
+        assert all(exchange(each, MOVED) == bytes(MOVED) for each in connections)
         told = client.own("/api/v1/connections")["connections"]
         others = sum(each["worker"] == 1 for each in told if each["target"] == f"{target}:7")
         assert 0 < others < 20, "both workers take some"
@@ -94,6 +104,7 @@ def test_a_kill_of_a_worker_takes_neither_the_link_nor_the_others_connections(
             with bed.host.connect(target, 7, timeout=10) as new:
                 assert echoes(new)
         assert sum(map(echoes, connections)) == others
+        assert all(map(echoes, small))
     assert tun.status()["link"]["opened"] == before["opened"]
 
 

@@ -5,7 +5,7 @@ Each stands for a mistake that this field makes, or that we made; the tests name
 
 from __future__ import annotations
 
-from mutants import agent, dns, gateway, host, http, proxy, transparent, tunnel
+from mutants import agent, dns, gateway, host, http, proxy, transparent, trunk, tunnel
 from mutants.mutant import Mutant
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -18,5 +18,6 @@ MUTANTS = (
     *proxy.MUTANTS,
     *http.MUTANTS,
     *transparent.MUTANTS,
+    *trunk.MUTANTS,
     *tunnel.MUTANTS,
 )

@@ -14,7 +14,10 @@ MUTANTS = (
     Mutant("proxy/link.py", 'scheme.lower() != b"bearer" or not', "not", UPGRADE),
     Mutant("proxy/link.py", "if head.minor == 1 else", "if True else", UPGRADE),
     Mutant(
-        "proxy/frontdoor.py", "bytes(client.buffer))\n        client.relayed", 'b"")\n        client.relayed', UPGRADE
+        "proxy/frontdoor.py",
+        "bytes(client.buffer), key)\n        client.relayed",
+        'b"", key)\n        client.relayed',
+        UPGRADE,
     ),
     Mutant(
         "proxy/http.py", "route.target is None and route.path == link.PATH", "head.target.endswith(link.PATH)", UPGRADE

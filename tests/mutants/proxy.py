@@ -11,6 +11,7 @@ ACKS = "tests/conformance/proxy/test_rfc9293_acks.py"
 RESTS = "tests/unit/proxy/test_carrying.py"
 PRIORITY = "tests/unit/core/test_priority.py"
 METHOD = "tests/conformance/proxy/test_tunnel_method.py"
+TRUNK_WIRE = "tests/unit/proxy/test_trunk_wire.py tests/fuzz/test_trunk_bytes.py"
 LEAVING = "tests/conformance/proxy/test_leaving.py tests/unit/proxy/test_unless_cut.py"
 
 MUTANTS = (
@@ -36,8 +37,8 @@ MUTANTS = (
     ),
     Mutant(
         "proxy/wire/socks5.py",
-        "    kind = IPV4 if address.version == 4 else IPV6\n    told",
-        "    kind = IPV4\n    told",
+        "bytes((VERSION, command, 0, IPV6)) + key",
+        "bytes((VERSION, command, 0, IPV4)) + key",
         "tests/unit/proxy/test_socks5.py",
     ),
     Mutant("proxy/wire/sniff.py", " or first in _CR_LF", "", "tests/unit/proxy/test_sniff.py"),
@@ -333,8 +334,30 @@ MUTANTS = (
     ),
     Mutant("proxy/socks.py", "door.links is not None and door.links.opens(token)", "door.links is not None", METHOD),
     Mutant("proxy/socks.py", "socks5.TUNNEL in methods and door.links is not None", "socks5.TUNNEL in methods", METHOD),
-    Mutant("proxy/socks.py", "return socks5.greeting_reply(socks5.TUNNEL) + _failed", "return _failed", METHOD),
+    Mutant("proxy/socks.py", "farewell(method + socks5.reply(code))", "farewell(socks5.reply(code))", METHOD),
     Mutant("proxy/socks.py", "case _ if _is_tunnels(session):", "case _ if False:", METHOD),
+    # Trunks are for whoever has the token; their key comes whole, and says which is meant.
+    Mutant(
+        "proxy/socks.py", "socks5.TRUNK | socks5.MOVE if _is_tunnels(session)", "socks5.TRUNK | socks5.MOVE", METHOD
+    ),
+    Mutant("proxy/socks.py", "address is None or address.version != 6:", "address is None:", METHOD),
+    Mutant(
+        "proxy/socks.py",
+        "door.link(door.links, client, session, address.packed)",
+        "door.link(door.links, client, session)",
+        METHOD,
+    ),
+    Mutant("proxy/socks.py", "command == socks5.TRUNK else", "command == socks5.MOVE else", METHOD),
+    Mutant("proxy/frontdoor.py", "        session.bytes_up += up\n", "        session.bytes_up = up\n", METHOD),
+    Mutant("proxy/frontdoor.py", "        session.bytes_down += down\n", "        session.bytes_down = down\n", METHOD),
+    # A trunk's frames: nothing is read that may not be, and nothing is lost that has not come whole.
+    Mutant("proxy/wire/trunk.py", "if not least <= length <= most:", "if length > most:", TRUNK_WIRE),
+    Mutant("proxy/wire/trunk.py", "_BOUNDS.get(kind, (1, 0))", "_BOUNDS.get(kind, (0, 0))", TRUNK_WIRE),
+    Mutant("proxy/wire/trunk.py", "word & 0xFFFFFF", "word & 0xFFFF", TRUNK_WIRE),
+    Mutant("proxy/wire/trunk.py", "if start + length > size:", "if start + length >= size:", TRUNK_WIRE),
+    Mutant("proxy/wire/trunk.py", "    return found, at\n", "    return found, size\n", TRUNK_WIRE),
+    Mutant("proxy/wire/trunk.py", 'struct.Struct("!II")', 'struct.Struct("!Ii")', TRUNK_WIRE),
+    Mutant("proxy/wire/trunk.py", "len(payload) not in (6, 18):", "not 6 <= len(payload) <= 18:", TRUNK_WIRE),
     Mutant("proxy/relay/splice.py", "return up.conduit is None and down.conduit is None and", "return", CARRIER),
     Mutant("proxy/relay/splice.py", " and not up.urgent and not down.urgent", "", CARRIER),
     Mutant("proxy/relay/splice.py", "self._before[0] + up, self._before[1] + down", "up, down", CARRIER),
@@ -347,8 +370,7 @@ MUTANTS = (
     Mutant("proxy/poller.py", "socket.TCP_QUICKACK, 1", "socket.TCP_QUICKACK, 0", ACKS),
     Mutant("proxy/stream.py", "                self.channel.ack_at_once()\n", "                pass\n", ACKS),
     Mutant("proxy/frontdoor.py", "                client.channel.ack_at_once()\n", "", ACKS),
-    Mutant("proxy/socks.py", "        if not _is_tunnels(session):  # whose", "        if True:  # whose", ACKS),
-    Mutant("proxy/socks.py", "            client.channel.ack_at_once()\n", "            pass\n", ACKS),
+    Mutant("proxy/socks.py", "        client.channel.ack_at_once()\n", "        pass\n", ACKS),
     Mutant("proxy/poller.py", "socket.TCP_WINDOW_CLAMP, size", "socket.TCP_WINDOW_CLAMP, 65_535", CARRIER),
     Mutant("proxy/relay/carrying.py", "SO_SNDBUF, CARRIED_SOCKET_BYTES", "SO_RCVBUF, 262_144", CARRIER),
     Mutant("proxy/relay/carrying.py", "except BlockingIOError:  # the owner", "except ZeroDivisionError:  #", CARRYING),

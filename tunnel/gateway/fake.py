@@ -12,6 +12,7 @@ from dconnect.core.errors import DialError
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
 from dconnect.core.tasks import Tasks
+from dconnect.tunnel.gateway.tcp import cut
 from dconnect.tunnel.gateway.ways import Dials
 
 
@@ -68,6 +69,9 @@ class FakeWays:
         if self.takes_relays:
             self.relayed.append((client, upstream, session))
         return self.takes_relays
+
+    def give_up(self, upstream: socket.socket) -> None:
+        cut(upstream)
 
     def answer(self, query: bytes, respond: Callable[[bytes], None]) -> None:
         respond(b"answer to " + query)

@@ -40,7 +40,7 @@ from dconnect.tunnel.gateway.ways import Ways
 from dconnect.tunnel.wire import icmp
 from dconnect.tunnel.wire.fragments import Reassembly, split
 from dconnect.tunnel.wire.frames import HEADER_BYTES
-from dconnect.tunnel.wire.messages import TCP_BY_SOCKS, Config, Hello
+from dconnect.tunnel.wire.messages import TCP_BY_TRUNK, Config, Hello
 from dconnect.tunnel.wire.packets import FRAGMENT, ICMP, ICMP6, SYN, TCP, Packet, flow, is_to_many, parse
 
 FULL = (
@@ -81,7 +81,7 @@ class Gateway:
         self._reassembly = Reassembly()
         self._identifications = itertools.count(1)
         self._errors = ErrorBound()
-        self._tcp = Connections(self, listen)
+        self._tcp = Connections[Link, socket.socket](self, listen)
         self._udp = Datagrams(self)
         self._pings = Pings(self)
         self._former = {"up": [0, 0], "down": [0, 0]}
@@ -165,7 +165,7 @@ class Gateway:
         if self._subnets is not None:
             plan = self._plan
             addresses, dns = plan.interfaces(link.number), (plan.own4, plan.own6)
-            config = Config(PACKET_BYTES, addresses, self._subnets, dns, frozenset((TCP_BY_SOCKS,)))
+            config = Config(PACKET_BYTES, addresses, self._subnets, dns, frozenset((TCP_BY_TRUNK,)))
             link.configure(config)
 
     def deliver(self, link: Link, packet: memoryview) -> None:

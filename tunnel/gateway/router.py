@@ -5,27 +5,28 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
+import socket
 from typing import Protocol, TypeVar
 
 from dconnect.core.address import IPAddress, canonical
 from dconnect.core.limits import TUNNEL_ERRORS_PER_SECOND, TUNNEL_KNOWN_ADDRESSES
 from dconnect.tunnel.gateway.counters import Counters
 from dconnect.tunnel.gateway.link import Link
-from dconnect.tunnel.gateway.ways import Connects, Ways
+from dconnect.tunnel.gateway.ways import Connects, U, Ways
 from dconnect.tunnel.wire.packets import Packet
 
 L_contra = TypeVar("L_contra", contravariant=True)
 """What tells one host's packets from another's."""
 
 
-class TcpRouter(Protocol[L_contra]):
+class TcpRouter(Protocol[L_contra, U]):
     """Whoever has the packets, as seen by ``tcp``."""
 
     loop: asyncio.AbstractEventLoop
     counters: Counters
 
     @property
-    def ways(self) -> Connects:
+    def ways(self) -> Connects[U]:
         """The way out."""
 
     def is_own(self, address: bytes) -> bool:
@@ -56,7 +57,7 @@ class ErrorBound:
         return self._sent <= TUNNEL_ERRORS_PER_SECOND
 
 
-class Router(TcpRouter[Link], Protocol):
+class Router(TcpRouter[Link, socket.socket], Protocol):
     """The gateway, as seen by all its parts."""
 
     @property

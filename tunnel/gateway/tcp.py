@@ -31,6 +31,7 @@ from dconnect.core.limits import (
 )
 from dconnect.tunnel.gateway.listeners import Listeners
 from dconnect.tunnel.gateway.router import TcpRouter, address_of
+from dconnect.tunnel.gateway.ways import U
 from dconnect.tunnel.wire import tcp
 from dconnect.tunnel.wire.packets import parse
 
@@ -40,7 +41,7 @@ L = TypeVar("L")
 """What tells one host's packets from another's."""
 
 
-class _Held(Generic[L]):
+class _Held(Generic[L, U]):
     """One connection that is to be."""
 
     __slots__ = ("key", "link", "packet", "port", "session", "until", "upstream", "version")
@@ -53,19 +54,19 @@ class _Held(Generic[L]):
         self.session = session
         self.version = 4 if len(key) == 12 else 6
         self.port = int.from_bytes(key[-2:])
-        self.upstream: socket.socket | None = None
+        self.upstream: U | None = None
         """The dialed connection; None while the SYN is held."""
         self.until = 0.0
 
 
-class Connections(Generic[L]):
+class Connections(Generic[L, U]):
     """Those of all hosts that are dialed or not accepted yet."""
 
-    def __init__(self, router: TcpRouter[L], listen: Callable[[int, int], socket.socket]) -> None:
+    def __init__(self, router: TcpRouter[L, U], listen: Callable[[int, int], socket.socket]) -> None:
         """Begin with none; ``listen`` makes listeners, as ``listeners.listen`` does."""
         self._router = router
         self._loop = router.loop
-        self._held: dict[bytes, _Held[L]] = {}
+        self._held: dict[bytes, _Held[L, U]] = {}
         self._listeners = Listeners(listen, self._watch, self._unwatch)
         self._sweeper = self._loop.call_later(1.0, self._sweep)
 
@@ -102,13 +103,13 @@ class Connections(Generic[L]):
             self._give_up(held, "The agent stopped.")
         self._listeners.close()
 
-    async def _dial(self, held: _Held[L], address: bytes) -> None:
+    async def _dial(self, held: _Held[L, U], address: bytes) -> None:
         try:
             upstream = await self._connect(held, address)
             try:
                 self._listeners.hold(held.version, held.port)
             except OSError as error:
-                upstream.close()
+                self._router.ways.give_up(upstream)
                 sentence = f"The agent cannot listen for port {held.port} ({error.strerror}); see its log."
                 raise DialError(Failure.NOT_READY, sentence) from error
         except DialError as error:
@@ -122,7 +123,7 @@ class Connections(Generic[L]):
         held.until = self._loop.time() + TUNNEL_ACCEPT_SECONDS
         self._router.admit(memoryview(held.packet))
 
-    async def _connect(self, held: _Held[L], address: bytes) -> socket.socket:
+    async def _connect(self, held: _Held[L, U], address: bytes) -> U:
         router = self._router
         if not router.is_own(address):
             return await router.ways.connect(address_of(address), held.port, held.session)
@@ -130,7 +131,7 @@ class Connections(Generic[L]):
             raise DialError(Failure.REFUSED, "At the tunnel's own address nothing but names is served.")
         return await router.ways.own_dns()
 
-    def _refuse(self, held: _Held[L], error: DialError) -> None:
+    def _refuse(self, held: _Held[L, U], error: DialError) -> None:
         """Let the host feel what the dial felt."""
         router, failure = self._router, error.failure
         held.session.outcome, held.session.detail = failure.name.lower(), str(error)
@@ -168,18 +169,18 @@ class Connections(Generic[L]):
                 continue
             held = self._held.get(key)
             if held is None or held.upstream is None:
-                _cut(client)  # a stranger, or a connection that took too long
+                cut(client)  # a stranger, or a connection that took too long
                 continue
             self._pair(held, client, held.upstream)
 
-    def _pair(self, held: _Held[L], client: socket.socket, upstream: socket.socket) -> None:
+    def _pair(self, held: _Held[L, U], client: socket.socket, upstream: U) -> None:
         del self._held[held.key]
         self._listeners.release(held.version, held.port)
         session = held.session
         probe_in_turn(client)
         if not self._router.ways.relay(client, upstream, session):
-            _cut(client)
-            _cut(upstream)
+            cut(client)
+            self._router.ways.give_up(upstream)
             session.outcome, session.detail = "not_ready", "No worker of the agent took the connection."
             self._router.ways.ended(session)
 
@@ -189,11 +190,11 @@ class Connections(Generic[L]):
             self._give_up(held, "The host did not go on with its connection.")
         self._sweeper = self._loop.call_later(1.0, self._sweep)
 
-    def _give_up(self, held: _Held[L], why: str) -> None:
+    def _give_up(self, held: _Held[L, U], why: str) -> None:
         if self._held.pop(held.key, None) is None or held.upstream is None:
             return
         self._listeners.release(held.version, held.port)
-        _cut(held.upstream)
+        self._router.ways.give_up(held.upstream)
         held.session.outcome, held.session.detail = "gone", why
         self._router.ways.ended(held.session)
 
@@ -216,7 +217,7 @@ def _key(peer: tuple[str, int], local: tuple[str, int]) -> bytes:
     )
 
 
-def _cut(sock: socket.socket) -> None:
+def cut(sock: socket.socket) -> None:
     """Close with RST."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from dconnect.core.address import IPAddress
 from dconnect.core.events import Session
@@ -20,28 +20,35 @@ class Dials(Protocol):
         """End all, and wait until they have ended."""
 
 
-class Connects(Protocol):
+U = TypeVar("U")
+"""What a dial gives: a socket, or whatever leads to one."""
+
+
+class Connects(Protocol[U]):
     """The way out for TCP, and who is told."""
 
     dials: Dials
 
-    async def connect(self, address: IPAddress, port: int, session: Session) -> socket.socket:
-        """A connected, non-blocking TCP socket to where a rule lets one go; ``session`` learns how it went.
+    async def connect(self, address: IPAddress, port: int, session: Session) -> U:
+        """A connection to where a rule lets one go; ``session`` learns how it went.
 
         Raises: DialError with the true reason.
         """
 
-    async def own_dns(self) -> socket.socket:
+    async def own_dns(self) -> U:
         """A connection to the agent's own DNS server.
 
         Raises: DialError.
         """
 
-    def relay(self, client: socket.socket, upstream: socket.socket, session: Session) -> bool:
+    def relay(self, client: socket.socket, upstream: U, session: Session) -> bool:
         """Have somebody relay between two connections, and own them; False when nobody can.
 
         ``client`` may block still.
         """
+
+    def give_up(self, upstream: U) -> None:
+        """Cut a connection that nobody relays."""
 
     def prepare(self, listener: socket.socket) -> None:
         """Give a listener what all connections of the agent have; those that it accepts inherit it."""
@@ -50,8 +57,8 @@ class Connects(Protocol):
         """A flow that never came to a relay, or a link, is over."""
 
 
-class Ways(Connects, Protocol):
-    """The same for all that a gateway takes."""
+class Ways(Connects[socket.socket], Protocol):
+    """The same for all that a gateway takes; its TCP sockets are connected and do not block."""
 
     async def datagram(self, address: IPAddress, port: int) -> socket.socket:
         """A connected, non-blocking UDP socket to where a rule lets one go.

@@ -26,8 +26,8 @@ from dconnect.core.limits import (
 
 VERSION = 1
 """Of the link; ends of different versions do not talk."""
-TCP_BY_SOCKS = "tcp-by-socks"
-"""A feature of the agent: its front door knows the SOCKS5 method by which a host dials each connection by itself."""
+TCP_BY_TRUNK = "tcp-by-trunk"
+"""A feature of the agent: its front door knows the SOCKS5 method by which a host's TCP comes as bytes, not packets."""
 
 Interface: TypeAlias = IPv4Interface | IPv6Interface
 T = TypeVar("T")

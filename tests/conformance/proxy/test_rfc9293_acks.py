@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
-from dconnect.proxy.fake import FakeLinks
-from dconnect.proxy.wire import socks5
 from kit.door import WEB, DoorThread, exactly
-
-TOKEN = b"0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[DoorThread]:
     """One whose listener puts ACKs off, as the agent's does."""
-    with contextlib.closing(FakeLinks(TOKEN)) as links, socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-        with DoorThread(tmp_path, links=links, listener=listener) as made:
+        with DoorThread(tmp_path, listener=listener) as made:
             yield made
 
 
@@ -65,12 +59,3 @@ def test_s3_7_4_a_request_of_http_is_acknowledged_for_its_body_may_come_after_th
     client.sendall(b"POST http://web:%d/ HTTP/1.1\r\nHost: web:%d\r\nContent-Length: 1\r\n\r\n" % ((server.port,) * 2))
     server.accept()
     assert acknowledges_soon(door)
-
-
-def test_s3_8_6_3_the_tunnels_end_has_no_nagle_and_gets_no_acknowledgement_by_itself(door: DoorThread) -> None:
-    client, server = door.client(), door.server()
-    client.sendall(socks5.tunnel_request(b"dconnect", TOKEN, ip_address(WEB), server.port))
-    assert exactly(client, socks5.TUNNEL_REPLY_BYTES)
-    server.accept()
-    door.call(door.until(lambda: bool(door.door._relays)))
-    assert not acknowledges_soon(door)

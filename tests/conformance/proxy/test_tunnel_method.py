@@ -6,25 +6,30 @@ import contextlib
 import select
 import socket
 import struct
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dconnect.core.address import IPAddress
-from dconnect.core.errors import DialError
-from dconnect.core.failure import Failure
+from dconnect.core.events import Session
 from dconnect.core.limits import RELAY_BULK_BYTES
-from dconnect.proxy.dial import OwnService
-from dconnect.proxy.fake import FakeLinks, FakeResolve
-from kit.door import NAMES, PATIENCE, WEB, DoorThread, exactly, rest, was_reset
+from dconnect.proxy.fake import FakeLinks
+from kit.door import PATIENCE, WEB, DoorThread, exactly, head, rest, was_reset
+from kit.pairs import tcp_pair
 
 TOKEN = b"0123456789abcdef0123456789abcdef"
 OFFER = b"\x05\x01\x80"
 SIGNED = b"\x01\x08dconnect\x20" + TOKEN
-CHUNK = bytes(range(256)) * 256
 WRONG = b"\x01\x08dconnect\x200123456789abcdef0123456789abcdee"
+CHUNK = bytes(range(256)) * 256
+
+KEY = b"\x80\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\xff"
+TRUNK_KEY, MOVE_KEY = KEY + b"\x00\x00\x00\x00", KEY + b"\x00\x01\x02\x03"
+TRUNK = b"\x05\x80\x00\x04" + TRUNK_KEY + b"\x00\x00"  # RFC 1928 §4, with commands of our own
+MOVE = b"\x05\x81\x00\x04" + MOVE_KEY + b"\x00\x00"
+BOTH = pytest.mark.parametrize(
+    ("request_", "front", "key"), [(TRUNK, "trunk", TRUNK_KEY), (MOVE, "tunnel", MOVE_KEY)], ids=["trunk", "move"]
+)
 
 
 @pytest.fixture
@@ -43,8 +48,9 @@ def connect_to(port: int, host: str = WEB) -> bytes:
     return b"\x05\x01\x00\x01" + socket.inet_aton(host) + struct.pack("!H", port)
 
 
-def named(name: bytes) -> bytes:
-    return b"\x05\x01\x00\x03" + bytes((len(name),)) + name + b"\x00\x50"
+def refused(code: int) -> bytes:
+    """The method, and right behind it a reply that has no address."""
+    return b"\x05\x80\x05" + bytes((code,)) + b"\x00\x01" + bytes(6)
 
 
 def answer(door: DoorThread, said: bytes) -> bytes:
@@ -61,90 +67,120 @@ def ended(door: DoorThread) -> tuple[str, str, str]:
     return session.front, session.outcome, session.target
 
 
-def test_the_right_token_is_answered_together_with_its_request_and_leads_on(door: DoorThread) -> None:
-    server, client = door.server(), door.client()
-    client.sendall(OFFER + SIGNED + connect_to(server.port) + b"early data")
-    upstream = server.accept()
-    assert exactly(upstream, 10) == b"early data", "and the client has read nothing yet"
-    address, port = upstream.getpeername()
-    granted = b"\x05\x80\x05\x00\x00\x01" + socket.inet_aton(address) + struct.pack("!H", port)
-    assert exactly(client, 12) == granted
-    upstream.sendall(b"answer")
-    upstream.close()
-    assert rest(client) == b"answer"
-    client.close()
-    assert ended(door) == ("tunnel", "ok", f"{WEB}:{server.port}")
+def taken(client: socket.socket) -> bool:
+    """Whether the client is told by whoever took it, and by nobody before."""
+    return head(client) == b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
 
-def test_a_destination_by_ipv6_is_bound_by_ipv6(door: DoorThread) -> None:
-    server, client = door.server("::1"), door.client()
-    client.sendall(OFFER + SIGNED + b"\x05\x01\x00\x04" + bytes(15) + b"\x01" + struct.pack("!H", server.port))
-    upstream = server.accept()
-    granted = b"\x05\x80\x05\x00\x00\x04" + bytes(15) + b"\x01" + struct.pack("!H", upstream.getpeername()[1])
-    assert exactly(client, 24) == granted
+@BOTH
+def test_the_right_token_leads_to_whoever_has_the_trunks(
+    door: DoorThread, links: FakeLinks, request_: bytes, front: str, key: bytes
+) -> None:
+    client = door.client()
+    client.sendall(OFFER + SIGNED + request_)
+    assert taken(client)
+    assert links.taken == [(":".join(map(str, client.getsockname())), b"")]
+    assert links.keys == [(front, key)]
 
 
-def test_all_may_arrive_byte_by_byte(door: DoorThread) -> None:
-    server, client = door.server(), door.client()
-    for byte in OFFER + SIGNED + connect_to(server.port):
+@BOTH
+def test_what_comes_right_behind_the_request_goes_along(
+    door: DoorThread, links: FakeLinks, request_: bytes, front: str, key: bytes
+) -> None:
+    client = door.client()
+    client.sendall(OFFER + SIGNED + request_ + b"\x04\x00\x00\x00\x00\x00\x00\x01")
+    assert taken(client)
+    assert [early for _, early in links.taken] == [b"\x04\x00\x00\x00\x00\x00\x00\x01"]
+    assert links.keys == [(front, key)]
+
+
+def test_of_much_that_comes_behind_the_request_nothing_is_lost(door: DoorThread, links: FakeLinks) -> None:
+    client = door.client()
+    client.sendall(OFFER + SIGNED + TRUNK + CHUNK)
+    assert taken(client)
+    door.call(door.until(lambda: door.door._clients == 0))
+    ((_, early),) = links.taken
+    (sock,) = links._kept
+    sock.settimeout(PATIENCE)
+    assert early + exactly(sock, len(CHUNK) - len(early)) == CHUNK
+
+
+@BOTH
+def test_the_connection_is_another_process_business_from_then_on(
+    door: DoorThread, links: FakeLinks, request_: bytes, front: str, key: bytes
+) -> None:
+    client = door.client()
+    client.sendall(OFFER + SIGNED + request_)
+    assert taken(client)
+    door.call(door.until(lambda: door.door._clients == 0))
+    assert not door.recorder.sessions, "its record is whose the connection is"
+    assert not door.door._guests
+    links._kept[0].sendall(b"!")
+    assert exactly(client, 1) == b"!"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [bytes(16), b"\xff" * 16, bytes(15) + b"\x01", b"\xfe\x80" + bytes(13) + b"\x01", bytes(12) + b"\x7f\x00\x00\x01"],
+    ids=bytes.hex,
+)
+def test_a_key_is_no_address_and_nothing_is_asked_of_it(door: DoorThread, links: FakeLinks, key: bytes) -> None:
+    client = door.client()
+    client.sendall(OFFER + SIGNED + b"\x05\x80\x00\x04" + key + b"\x00\x00")
+    assert taken(client)
+    assert links.keys == [("trunk", key)]
+
+
+@BOTH
+def test_all_may_arrive_byte_by_byte(
+    door: DoorThread, links: FakeLinks, request_: bytes, front: str, key: bytes
+) -> None:
+    client = door.client()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in OFFER + SIGNED + request_:
         client.send(bytes((byte,)))
-    server.accept()
-    assert exactly(client, 12)[:4] == b"\x05\x80\x05\x00"
+    assert taken(client)
+    assert links.keys == [(front, key)]
 
 
-class Late(FakeResolve):
-    """Says that it was asked, and then nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(NAMES)
-        self.asked = threading.Event()
-        self.release = threading.Event()
-
-    async def __call__(self, host: str) -> Sequence[IPAddress] | OwnService:
-        self.asked.set()
-        self.release.wait(10)
-        return await super().__call__(host)
-
-
-def test_nothing_is_said_before_the_outcome_is_known(tmp_path: Path, links: FakeLinks) -> None:
-    resolve = Late()
-    with DoorThread(tmp_path, links=links, resolve=resolve) as door:
-        client = door.client()
-        client.sendall(OFFER + SIGNED + named(b"nobody"))
-        assert resolve.asked.wait(10)
-        assert not select.select([client], [], [], 0)[0], "what was sent on loopback has arrived"
-        resolve.release.set()
-        assert rest(client) == b"\x05\x80\x05\x04\x00\x01" + bytes(6)
-        client.close()
+def test_nothing_is_said_before_the_request_is_there(door: DoorThread, links: FakeLinks) -> None:
+    client = door.client()
+    client.sendall(OFFER + SIGNED)
+    door.call(door.until(lambda: [each.front for each in door.door._guests.values()] == ["tunnel"]))
+    assert not select.select([client], [], [], 0)[0], "what was sent on loopback has arrived"
+    client.sendall(connect_to(80))
+    assert rest(client) == refused(7)
 
 
 @pytest.mark.parametrize("methods", [b"\x80\x00", b"\x00\x80", b"\x02\x80", bytes(range(255))])
-def test_it_is_selected_wherever_it_is_offered(door: DoorThread, methods: bytes) -> None:
-    server, client = door.server(), door.client()
-    client.sendall(b"\x05" + bytes((len(methods),)) + methods + SIGNED + connect_to(server.port))
-    server.accept()
-    assert exactly(client, 12)[:4] == b"\x05\x80\x05\x00"
+def test_it_is_selected_wherever_it_is_offered(door: DoorThread, links: FakeLinks, methods: bytes) -> None:
+    client = door.client()
+    client.sendall(b"\x05" + bytes((len(methods),)) + methods + SIGNED + TRUNK)
+    assert taken(client)
+    assert links.keys == [("trunk", TRUNK_KEY)]
 
 
 @pytest.mark.parametrize(
     "signed",
     [WRONG, b"\x01\x08dconnect\x00", b"\x01\x00\x00", SIGNED[:10] + b"\x1f" + TOKEN[1:], b"\x01\x20" + TOKEN + b"\x00"],
 )
-def test_a_wrong_token_leaves_no_acceptable_method(door: DoorThread, signed: bytes) -> None:
-    assert answer(door, OFFER + signed + connect_to(door.server().port)) == b"\x05\xff"
+def test_a_wrong_token_leaves_no_acceptable_method(door: DoorThread, links: FakeLinks, signed: bytes) -> None:
+    assert answer(door, OFFER + signed + TRUNK) == b"\x05\xff"
     assert ended(door) == ("socks5", "unauthorized", "")
     (session,) = door.recorder.sessions
     assert TOKEN.decode() not in str(session.told())
+    assert not links.taken
 
 
-def test_a_token_in_another_form_than_rfc1929s_ends_the_connection(door: DoorThread) -> None:
-    assert answer(door, OFFER + b"\x05" + SIGNED[1:] + connect_to(80)) == b""
+def test_a_token_in_another_form_than_rfc1929s_ends_the_connection(door: DoorThread, links: FakeLinks) -> None:
+    assert answer(door, OFFER + b"\x05" + SIGNED[1:] + TRUNK) == b""
     assert ended(door)[1] == "malformed"
+    assert not links.taken
 
 
 def test_an_agent_without_a_tunnel_has_no_such_method(tmp_path: Path) -> None:
     with DoorThread(tmp_path) as door:
-        assert answer(door, OFFER + SIGNED + connect_to(80)) == b"\x05\xff"
+        assert answer(door, OFFER + SIGNED + TRUNK) == b"\x05\xff"
         assert ended(door) == ("socks5", "no method", "")
 
 
@@ -167,74 +203,108 @@ def test_clients_that_do_not_offer_it_are_served_as_ever(door: DoorThread) -> No
 
 def test_whoever_has_the_token_needs_no_password(tmp_path: Path, links: FakeLinks) -> None:
     with DoorThread(tmp_path, links=links, accepts=lambda _user, _password: False) as door:
-        server, client = door.server(), door.client()
-        client.sendall(OFFER + SIGNED + connect_to(server.port))
-        server.accept()
-        assert exactly(client, 12)[:4] == b"\x05\x80\x05\x00"
+        client = door.client()
+        client.sendall(OFFER + SIGNED + TRUNK)
+        assert taken(client)
+    assert links.keys == [("trunk", TRUNK_KEY)]
 
 
-class NotReady(FakeResolve):
-    """A zone that is not there yet."""
-
-    async def __call__(self, host: str) -> Sequence[IPAddress] | OwnService:
-        raise DialError(Failure.NOT_READY, "The agent starts.")
-
-
-def free_port() -> int:
-    with socket.create_server((WEB, 0)) as sock:
-        return int(sock.getsockname()[1])
+@pytest.mark.parametrize("request_", [TRUNK, MOVE], ids=["trunk", "move"])
+def test_without_the_method_its_commands_are_not_known(door: DoorThread, links: FakeLinks, request_: bytes) -> None:
+    assert answer(door, b"\x05\x01\x00" + request_) == b"\x05\x00" + b"\x05\x07\x00\x01" + bytes(6)
+    assert ended(door) == ("socks5", "unsupported", "")
+    assert not links.taken
 
 
-@pytest.mark.parametrize(
-    ("code", "outcome"), [(5, "refused"), (4, "name_unknown"), (2, "policy"), (1, "not_ready")], ids=str
-)
-def test_a_failure_is_told_behind_the_method(tmp_path: Path, links: FakeLinks, code: int, outcome: str) -> None:
-    requests = {
-        "refused": connect_to(free_port()),
-        "name_unknown": named(b"nobody"),
-        "policy": connect_to(80, "169.254.169.254"),
-        "not_ready": named(b"web"),
-    }
-    resolve = NotReady(NAMES) if outcome == "not_ready" else None
-    with DoorThread(tmp_path, links=links, resolve=resolve) as door:
-        assert answer(door, OFFER + SIGNED + requests[outcome]) == b"\x05\x80\x05" + bytes(
-            (code,)
-        ) + b"\x00\x01" + bytes(6)
-        assert ended(door)[:2] == ("tunnel", outcome)
+@pytest.mark.parametrize("request_", [TRUNK, MOVE], ids=["trunk", "move"])
+def test_whoever_has_the_password_only_does_not_know_its_commands(
+    tmp_path: Path, links: FakeLinks, request_: bytes
+) -> None:
+    with DoorThread(tmp_path, links=links, accepts=lambda _user, _password: True) as door:
+        told = answer(door, b"\x05\x01\x02" + b"\x01\x01u\x01p" + request_)
+        assert told == b"\x05\x02" + b"\x01\x00" + b"\x05\x07\x00\x01" + bytes(6)
+        assert ended(door) == ("socks5", "unsupported", "")
+    assert not links.taken
+
+
+def test_connect_is_no_more_of_it_and_nothing_is_dialed(door: DoorThread, links: FakeLinks) -> None:
+    server = door.server()
+    assert answer(door, OFFER + SIGNED + connect_to(server.port) + b"early data") == refused(7)
+    assert ended(door) == ("tunnel", "unsupported", "")
+    assert not select.select([server.listener], [], [], 0)[0], "whoever connects on loopback is there"
+    assert not links.taken
 
 
 @pytest.mark.parametrize(
     ("request_", "code", "outcome"),
     [
+        (b"\x05\x01\x00\x04" + TRUNK_KEY + b"\x00\x50", 7, "unsupported"),  # CONNECT
+        (b"\x05\x01\x00\x03\x03web\x00\x50", 7, "unsupported"),
         (b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50", 7, "unsupported"),  # BIND
         (b"\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00", 7, "unsupported"),  # UDP ASSOCIATE: there are packets for that
         (b"\x05\xf0\x00\x03\x03web\x00\x00", 7, "unsupported"),  # Tor's RESOLVE
         (b"\x05\xf1\x00\x01\x7f\x00\x00\x01\x00\x00", 7, "unsupported"),
-        (b"\x05\x01\x00\x02\x7f\x00\x00\x01\x00\x50", 8, "unsupported"),  # no such address type
-        (b"\x05\x01\x00\x03\x00\x00\x50", 1, "malformed"),
+        (b"\x05\x00\x00\x04" + TRUNK_KEY + b"\x00\x00", 7, "unsupported"),
+        (b"\x05\x7f\x00\x04" + TRUNK_KEY + b"\x00\x00", 7, "unsupported"),
+        (b"\x05\x82\x00\x04" + TRUNK_KEY + b"\x00\x00", 7, "unsupported"),
+        (b"\x05\x80\x00\x02\x7f\x00\x00\x01\x00\x50", 8, "unsupported"),  # no such address type
+        (b"\x05\x80\x00\x01\x7f\x00\x00\x01\x00\x00", 8, "malformed"),  # what is no key
+        (b"\x05\x81\x00\x01\x7f\x00\x00\x01\x00\x00", 8, "malformed"),
+        (b"\x05\x80\x00\x03\x03web\x00\x00", 8, "malformed"),
+        (b"\x05\x81\x00\x03\x03web\x00\x00", 8, "malformed"),
+        (b"\x05\x80\x00\x03\x00\x00\x00", 1, "malformed"),
     ],
 )
-def test_what_is_no_connect_is_refused_behind_the_method_too(
-    door: DoorThread, request_: bytes, code: int, outcome: str
+def test_what_is_neither_trunk_nor_move_is_refused_behind_the_method(
+    door: DoorThread, links: FakeLinks, request_: bytes, code: int, outcome: str
 ) -> None:
-    assert answer(door, OFFER + SIGNED + request_) == b"\x05\x80\x05" + bytes((code,)) + b"\x00\x01" + bytes(6)
-    assert ended(door)[:2] == ("tunnel", outcome)
+    assert answer(door, OFFER + SIGNED + request_) == refused(code)
+    assert ended(door) == ("tunnel", outcome, "")
+    assert not links.taken
 
 
-def bulk(door: DoorThread, said: bytes) -> tuple[socket.socket, socket.socket]:
-    """A connection that has moved much; the client's end and the server's."""
+@BOTH
+def test_while_the_gateway_restarts_the_client_is_told_behind_the_method(
+    door: DoorThread, links: FakeLinks, request_: bytes, front: str, key: bytes
+) -> None:
+    links.away = True
+    assert answer(door, OFFER + SIGNED + request_) == refused(1)
+    assert ended(door) == (front, "not_ready", "")
+
+
+def through_socks(door: DoorThread) -> tuple[socket.socket, socket.socket]:
+    """What a browser has; its end and the server's."""
     server, client = door.server(), door.client()
-    client.sendall(said + connect_to(server.port))
+    client.sendall(b"\x05\x01\x00" + connect_to(server.port))
     upstream = server.accept()
     exactly(client, 12)
-    for _ in range(RELAY_BULK_BYTES // len(CHUNK)):
-        client.sendall(CHUNK)
-        assert exactly(upstream, len(CHUNK)) == CHUNK
     return client, upstream
 
 
-def test_a_connection_that_moves_much_goes_on_elsewhere_and_its_record_is_whole(door: DoorThread) -> None:
-    client, upstream = bulk(door, OFFER + SIGNED)
+def off_the_trunk(door: DoorThread, *, up: int = 0, down: int = 0) -> tuple[socket.socket, socket.socket]:
+    """A connection of the tunnel that the gateway gave away, which has carried so many bytes; its two ends."""
+    (near, client), (far, upstream) = tcp_pair(), tcp_pair()
+
+    async def take() -> None:
+        door.door.take_relay(near, far, Session("peer", "tunnel", bytes_up=up, bytes_down=down))
+
+    door.call(take)
+    return door.adopt(client), door.adopt(upstream)
+
+
+def bulk(client: socket.socket, upstream: socket.socket) -> None:
+    """Move much."""
+    for _ in range(RELAY_BULK_BYTES // len(CHUNK)):
+        client.sendall(CHUNK)
+        assert exactly(upstream, len(CHUNK)) == CHUNK
+
+
+@pytest.mark.parametrize(("up", "down"), [(0, 0), (16_384, 0), (0, 1), (7, 32_768)])
+def test_a_connection_that_moves_much_goes_on_elsewhere_and_its_record_is_whole(
+    door: DoorThread, up: int, down: int
+) -> None:
+    client, upstream = off_the_trunk(door, up=up, down=down)
+    bulk(client, upstream)
     door.call(door.until(lambda: bool(door.door._carrier._relays)))
     upstream.sendall(b"answer")
     upstream.close()
@@ -242,12 +312,14 @@ def test_a_connection_that_moves_much_goes_on_elsewhere_and_its_record_is_whole(
     client.close()
     assert ended(door)[:2] == ("tunnel", "ok")
     (session,) = door.recorder.sessions
-    assert (session.bytes_up, session.bytes_down) == (RELAY_BULK_BYTES, 6)
+    assert (session.bytes_up, session.bytes_down) == (up + RELAY_BULK_BYTES, down + 6)
+    door.call(door.until(lambda: door.recorder.open == 0))
 
 
 def test_what_goes_on_elsewhere_is_cut_when_the_agent_stops(tmp_path: Path, links: FakeLinks) -> None:
     with contextlib.ExitStack() as held, DoorThread(tmp_path, links=links) as door:
-        client, upstream = (held.enter_context(each.dup()) for each in bulk(door, OFFER + SIGNED))
+        client, upstream = (held.enter_context(each.dup()) for each in off_the_trunk(door))
+        bulk(client, upstream)
         door.call(door.until(lambda: bool(door.door._carrier._relays)))
         door.call(door.door.drain)
         for end in (client, upstream):
@@ -258,7 +330,8 @@ def test_what_goes_on_elsewhere_is_cut_when_the_agent_stops(tmp_path: Path, link
 
 
 def test_what_a_browser_fetches_stays_where_it_is(door: DoorThread) -> None:
-    client, upstream = bulk(door, b"\x05\x01\x00")
+    client, upstream = through_socks(door)
+    bulk(client, upstream)
     upstream.close()
     assert rest(client) == b""
     client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -24,7 +25,7 @@ from dconnect.core.address import parse_ip
 from dconnect.core.config import TUNNEL_SUBNET_V6, AgentConfig
 from dconnect.core.credentials import Credentials, proof
 from dconnect.core.errors import DialError
-from dconnect.core.events import Session
+from dconnect.core.events import Front, Session
 from dconnect.core.failure import Failure
 from dconnect.core.inventory import Inventory, Network
 from dconnect.proxy.poller import Channel, Poller
@@ -55,7 +56,7 @@ def lent(directory: Path, workers: int = 2) -> Lent:
 def test_a_link_goes_to_the_gateway_with_all_that_came_behind_its_request(tmp_path: Path) -> None:
     async def scenario(poller: Poller) -> None:
         path = lent(tmp_path).link_path
-        came: asyncio.Queue[tuple[socket.socket, Session, bytes]] = asyncio.Queue()
+        came: asyncio.Queue[tuple[socket.socket, Session, bytes, bytes]] = asyncio.Queue()
         receiver = link_reception(path, lambda *found: came.put_nowait(found))
         links = LinkHandover(path, PROOF)
         ours, client = socket.socketpair()
@@ -63,17 +64,48 @@ def test_a_link_goes_to_the_gateway_with_all_that_came_behind_its_request(tmp_pa
         channel = Channel(poller, ours)
         early = os.urandom(20 * 1024)
         with pytest.raises(DialError, match="away or very busy"):
-            links.take(channel, Session("10.99.0.2:4711", "link", started=12.5), early)
+            links.take(channel, Session("10.99.0.2:4711", "link", started=12.5), early, b"")
         receiver.start()
-        links.take(channel, Session("10.99.0.2:4711", "link", started=12.5), early)
-        sock, session, data = await came.get()
+        links.take(channel, Session("10.99.0.2:4711", "link", started=12.5), early, b"")
+        sock, session, data, key = await came.get()
         assert (session.peer, session.front, session.started) == ("10.99.0.2:4711", "link", 12.5)
-        assert data == early
+        assert (data, key) == (early, b"")
         assert ours.fileno() < 0
         sock.send(b"!")
         assert client.recv(1) == b"!"
         for each in (sock, client):
             each.close()
+        links.close()
+        receiver.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("front", "key"), [("trunk", b"\x00\xff" + bytes(14)), ("tunnel", bytes(range(0xF0, 0x100)))], ids=["trunk", "move"]
+)
+def test_a_trunk_and_what_a_stream_of_one_moves_to_go_to_the_gateway_with_their_key(
+    tmp_path: Path, front: Front, key: bytes
+) -> None:
+    async def scenario(poller: Poller) -> None:
+        path = lent(tmp_path).link_path
+        came: asyncio.Queue[tuple[socket.socket, Session, bytes, bytes]] = asyncio.Queue()
+        receiver = link_reception(path, lambda *found: came.put_nowait(found))
+        receiver.start()
+        links = LinkHandover(path, PROOF)
+        with contextlib.ExitStack() as held:
+            ours, client = socket.socketpair()
+            held.enter_context(client)
+            ours.setblocking(False)
+            early = bytes(range(256)) * 8
+            links.take(Channel(poller, ours), Session("10.99.0.2:4711", front, started=12.5), early, key)
+            sock, session, data, told = await came.get()
+            held.enter_context(sock)
+            assert session == Session("10.99.0.2:4711", front, started=12.5)
+            assert (data, told) == (early, key)
+            assert ours.fileno() < 0
+            sock.send(b"!")
+            assert client.recv(1) == b"!"
         links.close()
         receiver.close()
 
@@ -98,6 +130,7 @@ def test_flows_go_to_the_workers_in_turn_and_past_one_that_is_away(tmp_path: Pat
         receivers = [relay_reception(made.relay_path(index), receiver(index)) for index in range(2)]
         relays = RelayHandover([made.relay_path(index) for index in range(2)])
         session = Session("10.213.0.2:4000", "tunnel", "172.18.0.3:80", "172.18.0.3", started=1.5, connect=0.25)
+        session.bytes_up, session.bytes_down = 16_385, 7
 
         async def give() -> int:
             client, upstream = socket.socketpair()
@@ -105,6 +138,7 @@ def test_flows_go_to_the_workers_in_turn_and_past_one_that_is_away(tmp_path: Pat
             assert client.fileno() == upstream.fileno() == -1
             index, client, upstream, told = await came.get()
             assert told == session
+            assert (told.bytes_up, told.bytes_down) == (16_385, 7)
             client.send(b"!")
             assert upstream.recv(1) == b"!"
             client.close()

@@ -8,8 +8,11 @@ from dconnect.core.address import Target
 from dconnect.core.errors import MalformedMessage
 from dconnect.proxy.wire.socks5 import (
     CONNECT,
+    MOVE,
     RESOLVE,
     RESOLVE_PTR,
+    TRUNK,
+    TRUNK_KEY_BYTES,
     TUNNEL_REPLY_BYTES,
     Request,
     greeting_reply,
@@ -135,24 +138,39 @@ def test_a_name_is_told_as_address_type_3() -> None:
 
 
 GREETING, SIGNED = b"\x05\x01\x80", b"\x01\x08dconnect\x06s3cr3t"  # RFC 1928 §3, RFC 1929 §2
-REQUEST4 = b"\x05\x01\x00\x01\xac\x12\x00\x03\x00\x50"  # RFC 1928 §4
-REQUEST6 = b"\x05\x01\x00\x04\xfd" + bytes(14) + b"\x03\x1f\x90"
+# RFC 1928 §4: a key of 12 octets and the number of a stream, or none; and no port
+TRUNK_REQUEST = b"\x05\x80\x00\x04\x80\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\xff\x00\x00\x00\x00\x00\x00"
+MOVE_REQUEST = b"\x05\x81\x00\x04\x80\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\xff\x00\x01\x02\x03\x00\x00"
 
 
 @pytest.mark.parametrize(
-    ("address", "port", "request_"), [("172.18.0.3", 80, REQUEST4), ("fd00::3", 8080, REQUEST6)], ids=["v4", "v6"]
+    ("command", "number", "request_", "address"),
+    [
+        (TRUNK, b"\x00\x00\x00\x00", TRUNK_REQUEST, "8001:203:405:607:809:aff::"),
+        (MOVE, b"\x00\x01\x02\x03", MOVE_REQUEST, "8001:203:405:607:809:aff:1:203"),
+    ],
+    ids=["trunk", "move"],
 )
-def test_a_client_of_the_tunnels_method_says_all_at_once(address: str, port: int, request_: bytes) -> None:
-    said = tunnel_request(b"dconnect", b"s3cr3t", ip_address(address), port)
+def test_a_client_of_the_tunnels_method_says_all_at_once(
+    command: int, number: bytes, request_: bytes, address: str
+) -> None:
+    key = b"\x80\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\xff"
+    assert len(key) == TRUNK_KEY_BYTES
+    said = tunnel_request(b"dconnect", b"s3cr3t", command, key + number)
     assert said == GREETING + SIGNED + request_
     assert feed(parse_greeting, said[:3]) == b"\x80"
     assert feed(parse_password, said[3:20]) == (b"dconnect", b"s3cr3t")
-    assert feed(parse_request, said[20:]) == Request(CONNECT, Target(address, port))
+    assert feed(parse_request, said[20:]) == Request(command, Target(address, 0))
 
 
 def test_a_token_may_have_as_many_octets_as_rfc1929_s2_has_room_for() -> None:
-    said = tunnel_request(b"u", b"t" * 255, ip_address("172.18.0.3"), 80)
-    assert said == GREETING + b"\x01\x01u\xff" + b"t" * 255 + REQUEST4
+    said = tunnel_request(b"u", b"t" * 255, 0x81, bytes(range(16)))
+    assert said == GREETING + b"\x01\x01u\xff" + b"t" * 255 + b"\x05\x81\x00\x04" + bytes(range(16)) + b"\x00\x00"
+
+
+def test_a_user_of_no_name_and_an_empty_token_keep_their_lengths() -> None:
+    said = tunnel_request(b"", b"", 0x80, bytes(16))
+    assert said == GREETING + b"\x01\x00\x00" + b"\x05\x80\x00\x04" + bytes(16) + b"\x00\x00"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from dconnect.core.errors import MalformedMessage
 from dconnect.core.limits import LINK_ADDRESSES, LINK_FEATURES, LINK_HOST_CHARS, LINK_JSON_BYTES
-from dconnect.tunnel.wire.messages import TCP_BY_SOCKS, Config, Hello
+from dconnect.tunnel.wire.messages import TCP_BY_TRUNK, Config, Hello
 
 HELLO = {"version": 1, "mtu": 65535, "features": ["b", "a"]}
 CONFIG = {
@@ -63,9 +63,9 @@ def test_a_config_is_read_and_written() -> None:
 
 def test_a_config_may_tell_features_and_says_nothing_of_none() -> None:
     assert Config.parse(_bytes(CONFIG)).features == frozenset()
-    config = Config.parse(_bytes({**CONFIG, "features": ["tcp-by-socks", "a-later-one"]}))
-    assert config.features == {TCP_BY_SOCKS, "a-later-one"}
-    assert json.loads(config.encode()) == {**CONFIG, "features": ["a-later-one", "tcp-by-socks"]}
+    config = Config.parse(_bytes({**CONFIG, "features": ["tcp-by-trunk", "a-later-one"]}))
+    assert config.features == {TCP_BY_TRUNK, "a-later-one"}
+    assert json.loads(config.encode()) == {**CONFIG, "features": ["a-later-one", "tcp-by-trunk"]}
 
 
 def test_a_config_has_room_for_thousands_of_networks() -> None:
@@ -144,7 +144,7 @@ def test_a_hello_without_one_of_its_keys_is_refused(key: str) -> None:
         {"dns": ["ns.docker"]},
         {"mtu": 1279},
         {"features": None},
-        {"features": "tcp-by-socks"},
+        {"features": "tcp-by-trunk"},
         {"features": [1]},
         {"features": [""]},
         {"features": ["x" * 33]},

@@ -19,7 +19,7 @@ from dconnect.core.limits import TUNNEL_SOCKETS
 from dconnect.tunnel.host_linux import LinuxHost
 from dconnect.tunnel.linux import LinuxDevice
 from dconnect.tunnel.private import PrivateDevice
-from dconnect.tunnel.wire.messages import TCP_BY_SOCKS, Config
+from dconnect.tunnel.wire.messages import TCP_BY_TRUNK, Config
 from kit.descriptors import no_descriptors
 from kit.door import open_descriptors
 from kit.tun import private_namespace, why_not
@@ -93,7 +93,7 @@ def begin() -> Iterator[Callable[[Order], Scene]]:
 
 def test_the_pump_gets_the_device_and_where_syns_come_out(begin: Callable[[Order], Scene]) -> None:
     scene = begin(Order(65_535))
-    answer = scene.config(TCP_BY_SOCKS, "a-later-one")
+    answer = scene.config(TCP_BY_TRUNK, "a-later-one")
     assert (answer["device"], answer["descriptors"], answer["private"]) == (DEVICE, 5, True)
     fds = [os.dup(fd) for fd in scene.take(5)]
     device, syns = PrivateDevice.from_fds(fds[:3], DEVICE, 9000), LinuxDevice.from_fds(fds[3:], 9000)
@@ -105,7 +105,7 @@ def test_the_pump_gets_the_device_and_where_syns_come_out(begin: Callable[[Order
 
 def test_sockets_of_it_come_when_they_are_wanted(begin: Callable[[Order], Scene]) -> None:
     scene = begin(Order(65_535))
-    scene.config(TCP_BY_SOCKS)
+    scene.config(TCP_BY_TRUNK)
     scene.take(5)
     for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
         scene.pump.send({"sockets": version})
@@ -120,7 +120,7 @@ def test_sockets_of_it_come_when_they_are_wanted(begin: Callable[[Order], Scene]
 
 def test_a_helper_without_descriptors_says_that_there_are_no_sockets_now(begin: Callable[[Order], Scene]) -> None:
     scene = begin(Order(65_535))
-    scene.config(TCP_BY_SOCKS)
+    scene.config(TCP_BY_TRUNK)
     scene.take(5)
     with no_descriptors():
         scene.pump.send({"sockets": 4})
@@ -135,7 +135,7 @@ def test_an_agent_that_knows_it_not_or_a_person_who_wants_packets_gets_the_simpl
     begin: Callable[[Order], Scene], packets: bool
 ) -> None:
     scene = begin(Order(65_535, packets=packets))
-    answer = scene.config(*([TCP_BY_SOCKS] if packets else ["a-later-one"]))
+    answer = scene.config(*([TCP_BY_TRUNK] if packets else ["a-later-one"]))
     assert (answer["device"], answer["descriptors"], answer["private"]) == (DEVICE, 2, False)
     device = LinuxDevice.from_fds([os.dup(fd) for fd in scene.take(2)], 9000)
     scene.held.callback(device.close)
@@ -149,7 +149,7 @@ def test_its_end_removes_the_device_though_connections_hold_the_private_network(
     begin: Callable[[Order], Scene],
 ) -> None:
     scene = begin(Order(65_535))
-    scene.config(TCP_BY_SOCKS)
+    scene.config(TCP_BY_TRUNK)
     scene.take(5)
     scene.pump.send({"sockets": 4})
     scene.answer()
@@ -163,12 +163,12 @@ def test_the_helper_keeps_nothing_but_the_private_network_itself(begin: Callable
     scene = begin(Order(65_535))
     assert scene.started.wait(PATIENCE)
     before = open_descriptors()
-    scene.config(TCP_BY_SOCKS)
-    scene.config(TCP_BY_SOCKS)  # once it is answered, what came before is done
+    scene.config(TCP_BY_TRUNK)
+    scene.config(TCP_BY_TRUNK)  # once it is answered, what came before is done
     assert len(scene.take(5)) == 5
     assert open_descriptors() == before + 5 + 1
     scene.pump.send({"sockets": 4})
     scene.answer()
-    scene.config(TCP_BY_SOCKS)
+    scene.config(TCP_BY_TRUNK)
     assert len(scene.take(TUNNEL_SOCKETS)) == TUNNEL_SOCKETS
     assert open_descriptors() == before + 5 + 1 + TUNNEL_SOCKETS
