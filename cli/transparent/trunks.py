@@ -210,7 +210,9 @@ class Trunks:
         self.poller.set_deadline(stream, TUNNEL_DIAL_SECONDS)
         try:
             await stream.answer
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, TimeoutError) and stream.trunk is self._trunk:
+                self._trunk = None  # it is dead, and nobody has noticed: the next one opens another
             stream.cut(OSError(errno.ECANCELED, os.strerror(errno.ECANCELED)))
             raise
         finally:

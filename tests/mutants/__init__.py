@@ -5,7 +5,7 @@ Each stands for a mistake that this field makes, or that we made; the tests name
 
 from __future__ import annotations
 
-from mutants import agent, dns, gateway, host, http, proxy, transparent, trunk, tunnel
+from mutants import agent, dns, gateway, host, http, proxy, transparent, trunk, trunks, tunnel
 from mutants.mutant import Mutant
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -19,5 +19,6 @@ MUTANTS = (
     *http.MUTANTS,
     *transparent.MUTANTS,
     *trunk.MUTANTS,
+    *trunks.MUTANTS,
     *tunnel.MUTANTS,
 )

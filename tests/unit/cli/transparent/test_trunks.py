@@ -215,7 +215,8 @@ def test_an_agent_that_never_answers_is_given_up_and_told_so(monkeypatch: pytest
         assert await wire.frame() == (RESET, number, b"")
         assert len(scene.trunks) == 0
         await wire.say(said(ANSWER, number, b"\x00"))  # too late
-        await scene.stream(wire)
+        assert await wire.end() == "fin"
+        await scene.stream()  # on another trunk: that one may be dead
 
     run_host(scenario)
 
