@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -37,7 +38,15 @@ from dconnect.core.events import Session
 from dconnect.core.failure import Failure, from_errno
 from dconnect.core.inventory import Inventory
 from dconnect.core.keepalive import watch_peer
-from dconnect.core.limits import CONNECTIONS_TOLD, DNS_FORWARDS_WAITING, FIRST_INVENTORY_SECONDS, PACKET_BYTES
+from dconnect.core.limits import (
+    CONNECTIONS_TOLD,
+    DNS_FORWARDS_WAITING,
+    FIRST_INVENTORY_SECONDS,
+    PACKET_BYTES,
+    TRUNK_STREAMS,
+    TUNNEL_ECHO_FLOWS,
+    TUNNEL_UDP_FLOWS,
+)
 from dconnect.core.priority import be_prompt
 from dconnect.core.tasks import Tasks
 from dconnect.dns import Elsewhere
@@ -50,6 +59,9 @@ from dconnect.tunnel.gateway import Gateway, Plan
 from dconnect.tunnel.gateway.listeners import listen
 from dconnect.tunnel.gateway.tcp import cut
 from dconnect.tunnel.gateway.ways import Dials
+
+_RESERVED_DESCRIPTORS = TUNNEL_UDP_FLOWS + TUNNEL_ECHO_FLOWS + 512
+"""Not for streams, which have one each, and another while they move: flows, links, trunks and pooled sockets."""
 
 log = structlog.get_logger()
 
@@ -160,7 +172,7 @@ class GatewayProcess:
             ways=self._ways,
             listen=lambda version, port: listen(version, port, device.name),
         )
-        self._trunks = Trunks(self._poller, self._ways, self._sessions)
+        self._trunks = Trunks(self._poller, self._ways, self._sessions, _most_streams())
         self._reception = link_reception(lent.link_path, self._adopt)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -224,6 +236,11 @@ class GatewayProcess:
             for session in itertools.islice((*self._gateway.sessions(), *self._trunks.sessions()), CONNECTIONS_TOLD)
         ]
         return {"index": self._lent.index, "total": len(links), "connections": links}
+
+
+def _most_streams() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, min(TRUNK_STREAMS, (soft - _RESERVED_DESCRIPTORS) // 2))
 
 
 def subnets(inventory: Inventory) -> Iterable[IPNetwork]:

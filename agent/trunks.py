@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 from dconnect.agent.sessions import Sessions
 from dconnect.core.address import Target
-from dconnect.core.errors import DialError
+from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
-from dconnect.core.limits import TRUNK_STREAMS, TRUNKS, TUNNEL_DIALS
+from dconnect.core.limits import HANDOVER_ATTEMPTS, HANDOVER_SECONDS, TRUNK_STREAMS, TRUNKS, TUNNEL_DIALS
 from dconnect.proxy.poller import Channel, Poller
 from dconnect.proxy.relay.trunk import Stream, Trunk
 from dconnect.proxy.wire import socks5
-from dconnect.proxy.wire.trunk import ANSWER, parse_open
+from dconnect.proxy.wire.trunk import ANSWER, RESET, parse_open
 from dconnect.tunnel.gateway.router import address_of
 from dconnect.tunnel.gateway.tcp import cut
 from dconnect.tunnel.gateway.ways import Connects
@@ -31,6 +31,17 @@ class AgentStream(Stream):
         self.session = session
         self.own: socket.socket | None = None
         """The connection that it is to leave the trunk for."""
+
+    @property
+    def upstream(self) -> socket.socket:
+        """The connection to its destination."""
+        assert self.channel is not None
+        return self.channel.sock
+
+    def hear(self, kind: int, payload: bytes) -> None:
+        if self.channel is None and kind != RESET:
+            raise MalformedMessage(f"Stream {self.number} of the trunk is used before it is there.")
+        super().hear(kind, payload)
 
     def tell(self) -> None:
         """Have the record know what was carried."""
@@ -49,19 +60,25 @@ class AgentTrunk(Trunk):
 class Trunks:
     """Implements ``relay.trunk.Owner``."""
 
-    def __init__(self, poller: Poller, ways: Connects[socket.socket], sessions: Sessions) -> None:
+    def __init__(
+        self, poller: Poller, ways: Connects[socket.socket], sessions: Sessions, most: int = TRUNK_STREAMS
+    ) -> None:
         """Begin with none.
 
         Args:
             poller: watches every socket.
             ways: the way out.
             sessions: are told of each stream.
+            most: streams of all trunks together.
         """
         self.poller = poller
         self._ways = ways
         self._sessions = sessions
+        self._most = most
         self._trunks: dict[bytes, AgentTrunk] = {}
         self._dials = 0
+        self._leaving: set[AgentStream] = set()
+        """Have left their trunks, and no worker has had room for them yet."""
 
     def adopt(self, sock: socket.socket, session: Session, early: bytes, key: bytes) -> None:
         """Take a connection that is to be a trunk with this key; it is answered here."""
@@ -104,6 +121,8 @@ class Trunks:
         """Cut them all."""
         for trunk in tuple(self._trunks.values()):
             trunk.abort(OSError(errno.ESHUTDOWN, "the agent stopped"))
+        for stream in tuple(self._leaving):
+            self._hand_over(stream, 0)
 
     async def _dial(self, stream: AgentStream, packed: bytes, port: int) -> None:
         session = stream.session
@@ -122,11 +141,12 @@ class Trunks:
             if not stream.over:
                 stream.forget()
                 stream.trunk.say(ANSWER, stream.number, bytes((error.failure.value.socks5_rep,)))
+                stream.trunk.let_go()
             return
         finally:
             self._dials -= 1
         session.outcome = "relaying"
-        self._sessions.opened()
+        self._sessions.adopted()  # what the front door has accepted is the trunk
         stream.trunk.say(ANSWER, stream.number, bytes((socks5.SUCCEEDED,)))
         stream.attach(channel)
 
@@ -143,7 +163,8 @@ class Trunks:
     def asked(self, trunk: Trunk, number: int, payload: bytes) -> None:
         assert isinstance(trunk, AgentTrunk)
         packed, port = parse_open(payload)
-        if len(trunk.streams) >= TRUNK_STREAMS or self._dials >= TUNNEL_DIALS:
+        streams = sum(len(each.streams) for each in self._trunks.values())
+        if streams >= self._most or self._dials >= TUNNEL_DIALS:
             trunk.say(ANSWER, number, bytes((socks5.GENERAL_FAILURE,)))  # silence, to the program: it comes again
             return
         target = str(Target(str(address_of(packed)), port))
@@ -156,15 +177,26 @@ class Trunks:
     def moved(self, stream: Stream) -> None:
         assert isinstance(stream, AgentStream)
         assert stream.channel is not None
-        session, upstream = stream.session, stream.channel.sock
         stream.tell()
-        self._sessions.closed()
         self.poller.release(stream.channel)
-        if stream.own is not None and self._ways.relay(stream.own, upstream, session):
+        self._leaving.add(stream)
+        self._hand_over(stream, HANDOVER_ATTEMPTS)
+
+    def _hand_over(self, stream: AgentStream, attempts: int) -> None:
+        """Have a worker go on; none may have room for the moment, when many streams move at once."""
+        if stream not in self._leaving:
+            return
+        session, own, upstream = stream.session, stream.own, stream.upstream
+        if attempts and own is not None and not self._ways.relay(own, upstream, session):
+            self.poller.loop.call_later(HANDOVER_SECONDS, self._hand_over, stream, attempts - 1)
+            return
+        self._leaving.discard(stream)
+        self._sessions.closed()
+        if attempts and own is not None:
             return
         cut(upstream)
-        if stream.own is not None:
-            cut(stream.own)
+        if own is not None:
+            cut(own)
         session.outcome, session.detail = "not_ready", "No worker of the agent took the connection."
         self._sessions.ended(session)
 

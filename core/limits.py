@@ -268,8 +268,9 @@ UDP_HELD_BYTES = 1024 * 1024
 UDP_SOCKETS_PER_TURN, UDP_DATAGRAMS_PER_SOCKET = 8, 16
 """Datagrams relayed before others run again: 128, about 2 ms, as much as a TCP relay may take."""
 
-HANDOVER_LINKS = 16
-"""Processes that hand clients over: five at most, and what is left of dead ones for a moment."""
+HANDOVER_LINKS, HANDOVER_ATTEMPTS, HANDOVER_SECONDS = 16, 40, 0.05
+"""Processes that hand clients over: five at most, and what is left of dead ones for a moment. And how often, and how
+soon again, one that no worker has room for is tried: 278 wait for each, and of 1,000 at once 444 were lost."""
 
 LINKS = 16
 """Hosts that have a link at once: each has an address, and 8 MiB of packets that may wait for it."""
@@ -307,8 +308,9 @@ TUNNEL_COUNT_SECONDS = 0.25
 TUNNEL_KNOWN_ADDRESSES = 1024
 """Addresses whose text and object are kept: hosts dial the same few; making one costs as much as a system call."""
 
-TUNNEL_ACCEPT_SECONDS = 10.0
-"""From the SYN that is let through to the accepted connection: the host's kernel answers at once."""
+TUNNEL_ACCEPT_SECONDS, TUNNEL_ACCEPTS_PER_TURN = 10.0, 64
+"""From the SYN that is let through to the accepted connection: the host's kernel answers at once. And how many are
+accepted from one listener before others have their turn."""
 
 TUNNEL_LISTENERS = 1024
 """Destination ports that are listened on, of both families; the one not used for longest goes."""
@@ -316,17 +318,15 @@ TUNNEL_LISTENERS = 1024
 TUNNEL_SOCKETS = 32
 """Made at once by the host's helper, to become listeners; with half of them left, more are asked for, within 1 ms."""
 
-TUNNEL_ACCEPTS_PER_TURN = 64
-"""Connections accepted from one listener before others have their turn."""
-
-TRUNKS, TRUNK_STREAMS = 64, 16_384
-"""Of all hosts, former ones with streams left among them; and streams of each, as many as a worker has clients."""
+TRUNKS, TRUNK_STREAMS, TRUNK_AGAIN_SECONDS = 1024, 16_384, 0.25
+"""Of all hosts, former ones among them: a host that sleeps leaves one for each lasting connection; and their streams
+together, as many as a worker has clients. And when a stream asks again for the connection that it is to move to."""
 
 TRUNK_BULK_BYTES, TRUNK_STREAM_BYTES = 16 * 1024, 32 * 1024
 """After so many one way a stream gets a connection of its own, which costs as much as ten of them on the trunk do; and
 what it carries until it has it, a quarter of what a kernel holds for one socket. That much memory is its most."""
 
-TRUNK_WAITING_BYTES, TRUNK_UNSENT_BYTES = 1024 * 1024, 16 * 1024 * 1024
+TRUNK_WAITING_BYTES, TRUNK_UNSENT_BYTES = 1024 * 1024, 4 * 1024 * 1024
 """That wait for a trunk's other end: then streams read no more; and then only answers to one that asks and asks can
 make it more, which ends the trunk."""
 

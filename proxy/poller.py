@@ -63,6 +63,8 @@ class Poller:
         self._handlers: dict[int, Handler] = {}
         self._deadlines: dict[Expires, float] = {}
         self._ticking: asyncio.TimerHandle | None = None
+        self._tick_due = 0.0
+        self._was_late = False
         self.loop.add_reader(self._epoll.fileno(), self._turn)
 
     def add(self, fd: int, handler: Handler) -> None:
@@ -101,14 +103,26 @@ class Poller:
             return
         self._deadlines[channel] = self.loop.time() + seconds
         if self._ticking is None:
-            self._ticking = self.loop.call_later(DEADLINE_TICK_SECONDS, self._tick)
+            self._tick_later()
 
     def _tick(self) -> None:
         now = self.loop.time()
+        if now - self._tick_due > DEADLINE_TICK_SECONDS and not self._was_late:
+            # We were stopped, or very busy: what came meanwhile is read before anybody is told that nothing did.
+            self._was_late = True
+            self._tick_later()
+            return
+        self._was_late = False
         for channel in [channel for channel, moment in self._deadlines.items() if moment <= now]:
             del self._deadlines[channel]
             channel.expire()
-        self._ticking = self.loop.call_later(DEADLINE_TICK_SECONDS, self._tick) if self._deadlines else None
+        self._ticking = None
+        if self._deadlines:
+            self._tick_later()
+
+    def _tick_later(self) -> None:
+        self._tick_due = self.loop.time() + DEADLINE_TICK_SECONDS
+        self._ticking = self.loop.call_later(DEADLINE_TICK_SECONDS, self._tick)
 
     def close(self) -> None:
         """Forget everything."""

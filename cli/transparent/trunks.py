@@ -22,7 +22,7 @@ from dconnect.core.credentials import GENERATED_USER
 from dconnect.core.errors import DialError, MalformedMessage
 from dconnect.core.failure import Failure, from_errno, from_socks5_rep
 from dconnect.core.keepalive import watch_peer
-from dconnect.core.limits import LINK_CONNECT_SECONDS, TUNNEL_DIAL_SECONDS
+from dconnect.core.limits import LINK_CONNECT_SECONDS, TRUNK_AGAIN_SECONDS, TUNNEL_DIAL_SECONDS
 from dconnect.core.tasks import Tasks
 from dconnect.proxy.fiber import Wait
 from dconnect.proxy.poller import Channel, Poller, connect
@@ -30,7 +30,7 @@ from dconnect.proxy.relay import PipePool, Relay
 from dconnect.proxy.relay.carrier import Carrier
 from dconnect.proxy.relay.trunk import Stream, Trunk
 from dconnect.proxy.wire import socks5
-from dconnect.proxy.wire.trunk import OPEN, open_payload
+from dconnect.proxy.wire.trunk import ANSWER, OPEN, RESET, open_payload
 from dconnect.tunnel.dial import Door
 
 _NUMBERS = 1 << 32
@@ -47,10 +47,15 @@ class HostStream(Stream):
         """Until the agent has answered."""
         self.rep = -1
         """What it has answered."""
-        self.leaves = False
+        self.moving = False
         """It has, or will have, a connection of its own."""
         self.own: Channel | None = None
         """That connection."""
+
+    def hear(self, kind: int, payload: bytes) -> None:
+        if self.answer is not None and kind not in (ANSWER, RESET):
+            raise MalformedMessage(f"Stream {self.number} of the trunk is used before it is there.")
+        super().hear(kind, payload)
 
     def answered(self, rep: int) -> None:
         if self.answer is None:
@@ -60,13 +65,6 @@ class HostStream(Stream):
             self.forget()
         self.wake()
 
-    def leave(self) -> None:
-        """The agent has left: what its own connection says now is the relay's to hear, whenever that begins."""
-        self.trunk.poller.set_deadline(self, None)
-        if self.own is not None:
-            self.own.on_hangup = None
-        super().leave()
-
     def wake(self, error: OSError | None = None) -> None:
         """Whoever waits for the answer goes on."""
         answer, self.answer = self.answer, None
@@ -74,7 +72,7 @@ class HostStream(Stream):
             answer.wake(error)
 
     def expire(self) -> None:
-        """The agent has not answered, or not left the trunk, in time; it need not leave when all is said."""
+        """The agent has not answered, or not left the trunk, in time; or all is said, and the program reads slowly."""
         if not self.is_said:
             self.cut(TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
 
@@ -114,7 +112,7 @@ class Trunks:
         self._all: set[HostTrunk] = set()
         """Former and lost ones as well, which still have streams."""
         self._relays: set[Relay] = set()
-        self._moved = [0, 0]
+        self._bytes = [0, 0]
         """Bytes up and down of what has ended, or left its trunk."""
 
     def __len__(self) -> int:
@@ -126,7 +124,7 @@ class Trunks:
         """Bytes up and down so far."""
         open_now = [relay.moved for relay in self._relays]
         open_now += [(stream.sent, stream.got) for trunk in self._all for stream in trunk.streams.values()]
-        up, down = self._moved
+        up, down = self._bytes
         return up + sum(each for each, _ in open_now), down + sum(each for _, each in open_now)
 
     def lead_to(self, door: Door | None) -> None:
@@ -199,7 +197,7 @@ class Trunks:
             found.start()
         if self._opening is asyncio.current_task():
             self._opening = None
-            self._trunk = found if isinstance(found, HostTrunk) and not found.closed else None
+            self._trunk = found if isinstance(found, HostTrunk) else None
         elif isinstance(found, HostTrunk):  # the door was told anew meanwhile; those who waited may have left
             self.poller.loop.call_later(LINK_CONNECT_SECONDS, self._let_go, found)
         return found
@@ -241,20 +239,39 @@ class Trunks:
         return channel
 
     async def _move(self, stream: HostStream) -> None:
-        """Open a stream's own connection; the agent says on the trunk when it is known there."""
+        """Open a stream's own connection; the agent says on the trunk when it is known there.
+
+        It can be had a moment later, if not now: the stream waits, and has a deadline.
+        """
+        if stream.over or stream.is_said:
+            return
         try:
             own = await self._knock(stream.door, socks5.MOVE, stream.key)
-        except OSError as error:
-            stream.cut(error)
+        except OSError:
+            self._move_later(stream)
             return
         own.deadline(None)
         if stream.over:
             own.close()
             return
         stream.own = own
-        # It is not wanted, for the stream is over there, which the trunk is about to tell; or it cannot be had.
-        own.on_hangup = lambda: self.poller.set_deadline(stream, LINK_CONNECT_SECONDS)
-        self.poller.set_deadline(stream, LINK_CONNECT_SECONDS if own.hung_up else TUNNEL_DIAL_SECONDS)
+        own.on_hangup = lambda: self._refused(stream, own)
+        if own.hung_up:
+            self._refused(stream, own)
+
+    def _refused(self, stream: HostStream, own: Channel) -> None:
+        """The agent has no room, or the stream is over there, which the trunk is about to tell."""
+        if not stream.is_said:  # else it is the end of what the agent has begun to say there
+            stream.own = None
+            own.close()
+            self._move_later(stream)
+
+    def _move_later(self, stream: HostStream) -> None:
+        self.poller.loop.call_later(TRUNK_AGAIN_SECONDS, self._begin_move, stream)
+
+    def _begin_move(self, stream: HostStream) -> None:
+        if not stream.over:
+            _ = self._tasks.start(self._move(stream), "a stream's own connection")
 
     # What trunks ask of their owner.
 
@@ -263,9 +280,10 @@ class Trunks:
 
     def bulky(self, stream: Stream) -> None:
         assert isinstance(stream, HostStream)
-        if not stream.leaves:
-            stream.leaves = True
-            _ = self._tasks.start(self._move(stream), "a stream's own connection")
+        if not stream.moving:
+            stream.moving = True
+            self.poller.set_deadline(stream, TUNNEL_DIAL_SECONDS)
+            self._begin_move(stream)
 
     def moved(self, stream: Stream) -> None:
         assert isinstance(stream, HostStream)
@@ -275,7 +293,6 @@ class Trunks:
         if there is None:
             here.reset()  # the agent has left it unasked
             return
-        here.dry = there.dry = False
         relay = Relay(self.poller, self._pipes, here, there, self._relay_ended, carry=self._carrier.take)
         self._relays.add(relay)
         relay.start()
@@ -283,19 +300,20 @@ class Trunks:
     def over(self, stream: Stream, error: OSError | None) -> None:
         assert isinstance(stream, HostStream)
         if stream.own is not None:
-            stream.own.close()
+            if error is None:
+                stream.own.close()
+            else:
+                stream.own.reset()
         self._forget(stream)
         stream.wake(error)
 
     def lost(self, trunk: Trunk) -> None:
         assert isinstance(trunk, HostTrunk)
         self._all.discard(trunk)
-        if trunk is self._trunk:
-            self._trunk = None
 
     def _forget(self, stream: HostStream) -> None:
         self.poller.set_deadline(stream, None)
-        self._moved = [self._moved[0] + stream.sent, self._moved[1] + stream.got]
+        self._bytes = [self._bytes[0] + stream.sent, self._bytes[1] + stream.got]
         self._let_go(stream.trunk)
 
     def _let_go(self, trunk: Trunk) -> None:
@@ -306,7 +324,7 @@ class Trunks:
     def _relay_ended(self, relay: Relay, _error: OSError | None) -> None:
         self._relays.discard(relay)
         up, down = relay.moved
-        self._moved = [self._moved[0] + up, self._moved[1] + down]
+        self._bytes = [self._bytes[0] + up, self._bytes[1] + down]
 
 
 def _gone() -> OSError:

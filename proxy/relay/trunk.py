@@ -66,12 +66,10 @@ class Trunk:
         self._channel = channel
         self._received = b""
         """The beginning of a frame."""
-        self._waiting: list[bytes] = []
+        self._waiting = bytearray()
         """Frames to be sent."""
-        self._size = 0
-        """Their bytes."""
-        self._unsent = b""
-        """What the kernel has not taken; the rest waits until it does."""
+        self._blocked = False
+        """Whether that waits for the kernel, which has taken a part or nothing."""
         self._thirsty: set[Stream] = set()
         """Streams that wait for room."""
         self._flushes = self._reads = False
@@ -88,16 +86,14 @@ class Trunk:
 
     def say(self, kind: int, number: int, payload: bytes = b"") -> None:
         """Send a frame, with all others of this turn."""
-        frame = wire.frame(kind, number, payload)
-        self._waiting.append(frame)
-        self._size += len(frame)
-        if not self._flushes and not self._unsent:
+        self._waiting += wire.frame(kind, number, payload)
+        if not self._flushes and not self._blocked:
             self._flushes = True
             self.poller.loop.call_soon(self._flush)
 
     def has_room(self, stream: Stream) -> bool:
         """Whether a stream may say something; if not, it is told to read again once it may."""
-        if self._size < TRUNK_WAITING_BYTES:
+        if len(self._waiting) < TRUNK_WAITING_BYTES:
             return True
         self._thirsty.add(stream)
         return False
@@ -134,18 +130,17 @@ class Trunk:
         self._flushes = False
         if self.closed:
             return
-        data = self._unsent + b"".join(self._waiting)
-        self._waiting.clear()
-        if data:
+        waiting = self._waiting
+        if waiting:
             try:
-                self._unsent = data[self._channel.sock.send(data) :]
+                del waiting[: self._channel.sock.send(waiting)]
             except BlockingIOError:
-                self._unsent = data
+                pass
             except OSError as error:
                 self.close(error)
                 return
-        self._size = len(self._unsent)
-        if self._unsent:
+        self._blocked = bool(waiting)
+        if waiting:
             self._channel.tell_writable()
         elif self.finishes:
             self._channel.finish()
@@ -157,14 +152,14 @@ class Trunk:
     def _ready(self, mask: int) -> None:
         if mask & READ:
             self._read(mask & NOT_DRY)
-        if mask & WRITE and self._unsent:
+        if mask & WRITE and self._blocked:
             self._flush()
 
     def _read(self, not_dry: int) -> None:
         for _ in range(TRUNK_READS_PER_TURN):
             if self.closed:
                 return
-            if self._size > TRUNK_UNSENT_BYTES:
+            if len(self._waiting) > TRUNK_UNSENT_BYTES:
                 self.close(OSError(errno.ENOBUFS, "the trunk's other end asks, and does not read"))
                 return
             try:
@@ -231,7 +226,7 @@ class Stream:
     @property
     def is_said(self) -> bool:
         """Whether nothing more of it is on the trunk: what is left is to give the socket what is held."""
-        return (self._ended or self._left) and (self._has_ended or self._has_left)
+        return (self._ended and self._has_ended) or (self._left and self._has_left)
 
     def attach(self, channel: Channel) -> None:
         """Go on with this socket, which is owned from now on."""

@@ -340,10 +340,10 @@ MUTANTS = (
     Mutant(
         "proxy/socks.py", "socks5.TRUNK | socks5.MOVE if _is_tunnels(session)", "socks5.TRUNK | socks5.MOVE", METHOD
     ),
-    Mutant("proxy/socks.py", "address is None or address.version != 6:", "address is None:", METHOD),
+    Mutant("proxy/socks.py", "key = IPv6Address(target.host)", "key = parse_ip(target.host)", METHOD),
     Mutant(
         "proxy/socks.py",
-        "door.link(door.links, client, session, address.packed)",
+        "door.link(door.links, client, session, key)",
         "door.link(door.links, client, session)",
         METHOD,
     ),
@@ -383,4 +383,11 @@ MUTANTS = (
     Mutant("proxy/relay/carrier.py", "self._due = time.monotonic() + CARRIER_AGAIN_SECONDS", "pass", CARRIER),
     Mutant("proxy/relay/carrier.py", "            os.waitpid(self._pid, 0)\n", "", CARRIER),
     Mutant("proxy/relay/carrying.py", "*relay.moved, error.errno", "0, 0, error.errno", CARRIER),
+    Mutant(
+        "proxy/poller.py",
+        "now - self._tick_due > DEADLINE_TICK_SECONDS and",
+        "False and",
+        "tests/unit/proxy/test_deadlines.py",
+    ),
+    Mutant("proxy/poller.py", " and not self._was_late:", ":", "tests/unit/proxy/test_deadlines.py"),
 )

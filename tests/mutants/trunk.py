@@ -7,6 +7,8 @@ from mutants.mutant import Mutant
 ENGINE = "proxy/relay/trunk.py"
 STREAMS = "tests/unit/proxy/test_trunk.py"
 MOVES = "tests/unit/proxy/test_trunk_moves.py"
+AGENTS = "tests/unit/agent/test_trunks.py"
+AGENTS_MOVES = "tests/unit/agent/test_trunks_moving.py"
 CONNECTION = "tests/unit/proxy/test_trunk_connection.py"
 
 MUTANTS = (
@@ -15,23 +17,29 @@ MUTANTS = (
     Mutant(ENGINE, "        if early:\n            self._take(early)\n", "", CONNECTION),
     Mutant(ENGINE, "        self._read(HANGUP)\n\n    def say", "\n    def say", CONNECTION),
     Mutant(ENGINE, "self.poller.loop.call_soon(self._flush)", "self._flush()", STREAMS),
-    Mutant(ENGINE, "        if self.closed:\n            return\n        self.closed = True", "", CONNECTION),
-    Mutant(ENGINE, "data = self._unsent + b", "data = b", CONNECTION),
+    Mutant(
+        ENGINE,
+        "        if self.closed:\n            return\n        self.closed, ",
+        "        self.closed, ",
+        CONNECTION,
+    ),
+    Mutant(ENGINE, "del waiting[: self._channel.sock.send(waiting)]", "self._channel.sock.send(waiting)", CONNECTION),
     Mutant(ENGINE, "self._channel.tell_writable()", "pass", CONNECTION),
     Mutant(
         ENGINE,
-        "except BlockingIOError:\n            self._unsent = data",
-        "except ZeroDivisionError:\n            pass",
+        "except BlockingIOError:\n                pass\n            except OSError as error:\n                self",
+        "except ZeroDivisionError:\n                pass\n            except OSError as error:\n                self",
         CONNECTION,
     ),
-    Mutant(ENGINE, "if mask & WRITE and self._unsent:", "if False:", CONNECTION),
+    Mutant(ENGINE, "if mask & WRITE and self._blocked:", "if False:", CONNECTION),
     Mutant(ENGINE, "if len(data) < TRUNK_READ_BYTES and not not_dry:", "if len(data) < TRUNK_READ_BYTES:", CONNECTION),
     Mutant(ENGINE, "self.poller.loop.call_soon(self._read_on)", "pass", CONNECTION),
     Mutant(ENGINE, "self._reads = False\n        self._read(HANGUP)", "self._read(HANGUP)", CONNECTION),
-    Mutant(ENGINE, "if self._size < TRUNK_WAITING_BYTES:", "if True:", CONNECTION),
+    Mutant(ENGINE, "if len(self._waiting) < TRUNK_WAITING_BYTES:", "if True:", CONNECTION),
     Mutant(ENGINE, "                stream.read()", "                pass", CONNECTION),
-    Mutant(ENGINE, "self._size = len(self._unsent)", "pass", CONNECTION),
-    Mutant(ENGINE, "if self._size > TRUNK_UNSENT_BYTES:", "if False:", CONNECTION),
+    Mutant(ENGINE, "self._blocked = bool(waiting)", "pass", CONNECTION),
+    Mutant(ENGINE, "(self._left and self._has_left)\n", "(self._left and self._has_ended)\n", AGENTS_MOVES),
+    Mutant(ENGINE, "if len(self._waiting) > TRUNK_UNSENT_BYTES:", "if False:", CONNECTION),
     Mutant(ENGINE, "self._received + data if self._received else data", "data", STREAMS),
     Mutant(ENGINE, "self._received = received[used:]", 'self._received = b""', STREAMS),
     Mutant(ENGINE, "if number in self.streams:", "if False:", STREAMS),
@@ -42,8 +50,10 @@ MUTANTS = (
     Mutant(ENGINE, "if not channel.dry:", "if False:", STREAMS),
     Mutant(ENGINE, "self.trunk.say(RESET, self.number)", "pass", STREAMS),
     Mutant(ENGINE, "self.lost(ConnectionResetError", "self.cut(ConnectionResetError", STREAMS),
-    Mutant(ENGINE, "self._has_left or (kind == DATA and self._has_ended)", "self._has_left", STREAMS),
-    Mutant(ENGINE, "self._has_left or (kind == DATA and self._has_ended)", "kind == DATA and self._has_ended", STREAMS),
+    Mutant(ENGINE, "self._has_left or (self._has_ended and kind != LEAVE)", "self._has_left", STREAMS),
+    Mutant(
+        ENGINE, "self._has_left or (self._has_ended and kind != LEAVE)", "kind == DATA and self._has_ended", STREAMS
+    ),
     Mutant(ENGINE, "if mask & WRITE and self._held:", "if False:", STREAMS),
     Mutant(ENGINE, "if mask & ERROR and not self.over:", "if False:", STREAMS),
     Mutant(ENGINE, "if len(data) < room and not not_dry:", "if len(data) < room:", STREAMS),
@@ -91,5 +101,10 @@ MUTANTS = (
     Mutant(ENGINE, "self.leave()\n            self._settle()", "self.leave()", MOVES),
     Mutant(ENGINE, "if self._left and self._has_left:", "if self._left:", MOVES),
     Mutant(ENGINE, "socket.SO_OOBINLINE, 0)", "socket.SO_OOBINLINE, 1)", MOVES),
-    Mutant(ENGINE, "if mask & URGENT and not self._urgent:", "if False:", MOVES),
+    Mutant(ENGINE, "socket.SO_OOBINLINE, 1)", "socket.SO_OOBINLINE, 0)", MOVES),
+    Mutant(ENGINE, "and not self.is_said:\n            self._end", "and True:\n            self._end", AGENTS),
+    Mutant(
+        ENGINE, "            self.abort(OSError(errno.EPROTO", "            self.close(OSError(errno.EPROTO", STREAMS
+    ),
+    Mutant(ENGINE, "self.closed and not self.streams and", "self.closed and", CONNECTION),
 )

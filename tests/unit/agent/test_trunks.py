@@ -65,9 +65,8 @@ def test_what_came_right_behind_the_request_is_heard() -> None:
         host = await scene.trunk(early=opens[:5])
         await host.say(opens[5:])
         assert await host.frame() == (ANSWER, 7, b"\x00")
-        other = await scene.trunk(OTHER, opens + said(DATA, 7, b"at once"))
+        other = await scene.trunk(OTHER, opens + opens[:5])
         assert await other.frame() == (ANSWER, 7, b"\x00")
-        assert await Wire(scene.ways.far[1]).get(7) == b"at once"
 
     run_agent(scenario)
 
@@ -91,7 +90,7 @@ def test_a_stream_that_both_sides_end_is_logged_once_and_counted() -> None:
     async def scenario(scene: AgentScene) -> None:
         host = await scene.trunk()
         far = await scene.stream(host)
-        assert (scene.sessions.counters.open, scene.sessions.counters.accepted) == (1, 1)
+        assert (scene.sessions.counters.open, scene.sessions.counters.accepted) == (1, 0), "the trunk was accepted"
         await host.say(said(DATA, 1, b"question") + said(END, 1))
         assert await far.rest() == (b"question", "fin")
         await far.say(b"the answer")
@@ -269,14 +268,14 @@ def test_too_many_dials_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) 
     run_agent(scenario)
 
 
-def test_too_many_streams_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dconnect.agent.trunks.TRUNK_STREAMS", 1)
-
+def test_too_many_streams_are_told_to_come_again() -> None:
     async def scenario(scene: AgentScene) -> None:
-        host = await scene.trunk()
+        scene.trunks._most = 1
+        host, other = await scene.trunk(), await scene.trunk(OTHER)
         await scene.stream(host, 1)
-        await host.say(said(OPEN, 2, TO_WEB))
-        assert await host.frame() == (ANSWER, 2, b"\x01")
+        for trunk in (host, other):
+            await trunk.say(said(OPEN, 2, TO_WEB))
+            assert await trunk.frame() == (ANSWER, 2, b"\x01")
         await host.say(said(RESET, 1))
         await scene.stream(host, 2)
         assert len(scene.ways.asked) == 2
@@ -355,5 +354,23 @@ def test_what_waits_for_a_slow_destination_arrives_though_the_host_has_ended_the
         assert await far.rest() == (bytes(32_768), "fin")
         (told,) = await scene.told(1)
         assert told["outcome"] == "ok"
+
+    run_agent(scenario)
+
+
+@pytest.mark.parametrize("early", [said(DATA, 1, b"x"), said(END, 1), said(LEAVE, 1)])
+def test_a_stream_that_is_used_before_it_is_there_ends_its_trunk_and_leaves_nothing(early: bytes) -> None:
+    async def scenario(scene: AgentScene) -> None:
+        host = await scene.trunk()
+        scene.ways.gate.clear()
+        scene.ways.refusals[80] = Failure.REFUSED
+        await host.say(said(OPEN, 1, TO_WEB) + early)
+        assert (await host.rest())[0] == b""
+        scene.ways.gate.set()
+        (told,) = await scene.told(1)
+        assert told["outcome"] == "refused"
+        assert not list(scene.trunks.sessions())
+        (trunk,) = await scene.told(1, "trunk")
+        assert trunk["outcome"] == "malformed"
 
     run_agent(scenario)

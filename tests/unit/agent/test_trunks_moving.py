@@ -64,6 +64,7 @@ def test_a_stream_moves_once_and_nothing_of_it_is_lost() -> None:
         await own.say(b"by its own")
         await until(lambda: bool(scene.ways.relayed))
         ((client, upstream, session),) = scene.ways.relayed
+        assert upstream.fileno() not in scene.poller._handlers, "what happens to it is the worker's to hear"
         assert session == replace(Session(PEER, "tunnel"), target="172.18.0.3:80", address="172.18.0.3",
             outcome="relaying", bytes_up=14, bytes_down=6, started=session.started)  # fmt: skip
         assert await Wire(client).get(10) == b"by its own"
@@ -105,7 +106,10 @@ def test_ends_that_were_said_before_a_move_are_still_to_be_read_after_it() -> No
     run_agent(scenario)
 
 
-def test_when_no_worker_takes_a_stream_both_its_connections_are_cut() -> None:
+def test_when_no_worker_takes_a_stream_both_its_connections_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dconnect.agent.trunks.HANDOVER_ATTEMPTS", 3)
+    monkeypatch.setattr("dconnect.agent.trunks.HANDOVER_SECONDS", 0.01)
+
     async def scenario(scene: AgentScene) -> None:
         scene.ways.takes_relays = False
         host = await scene.trunk()
@@ -192,5 +196,66 @@ def test_a_move_to_a_slow_destination_ends_well_though_the_host_ends_the_trunk_b
         assert scene.sessions.counters.open == 0
         assert not list(scene.trunks.sessions())
         await scene.told(1, "trunk")
+
+    run_agent(scenario)
+
+
+def test_while_no_worker_has_room_a_stream_waits_and_nothing_of_it_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dconnect.agent.trunks.HANDOVER_SECONDS", 0.01)
+
+    async def scenario(scene: AgentScene) -> None:
+        scene.ways.takes_relays = False
+        host = await scene.trunk()
+        far = await scene.stream(host)
+        own = scene.move()
+        assert await host.frame() == (LEAVE, 1, b"")
+        await host.say(said(LEAVE, 1))
+        await own.say(b"by its own")
+        await until(lambda: bool(scene.trunks._leaving))
+        scene.ways.takes_relays = True
+        await until(lambda: bool(scene.ways.relayed))
+        ((client, upstream, _),) = scene.ways.relayed
+        assert await Wire(client).get(10) == b"by its own"
+        await far.say(b"!")
+        assert await Wire(upstream).get(1) == b"!"
+        assert scene.sessions.counters.open == 0
+
+    run_agent(scenario)
+
+
+def test_what_waits_for_a_worker_is_cut_when_the_agent_stops() -> None:
+    async def scenario(scene: AgentScene) -> None:
+        scene.ways.takes_relays = False
+        host = await scene.trunk()
+        far = await scene.stream(host)
+        own = scene.move()
+        assert await host.frame() == (LEAVE, 1, b"")
+        await host.say(said(LEAVE, 1))
+        await until(lambda: bool(scene.trunks._leaving))
+        scene.trunks.close()
+        assert [await far.end(), await own.end()] == ["rst", "rst"]
+        assert scene.sessions.counters.open == 0
+
+    run_agent(scenario)
+
+
+@pytest.mark.parametrize("how", ["the stream's reset", "the trunk's"])
+def test_a_stream_that_was_half_said_is_cut_amid_its_move(how: str) -> None:
+    async def scenario(scene: AgentScene) -> None:
+        host = await scene.trunk()
+        far = await scene.stream(host)
+        await host.say(said(END, 1))
+        assert await far.end() == "fin"
+        own = scene.move()
+        assert await host.frame() == (LEAVE, 1, b"")
+        if how == "the trunk's":
+            host.reset()
+        else:
+            await host.say(said(RESET, 1))
+        assert await own.end() == "rst"
+        await until(lambda: scene.sessions.counters.open == 0)
+        with pytest.raises(OSError):  # noqa: PT012, PT011 - which of the two, and when, is the kernel's to say
+            while True:
+                await far.say(b"x")
 
     run_agent(scenario)

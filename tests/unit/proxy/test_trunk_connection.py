@@ -69,6 +69,7 @@ async def test_it_is_closed_once(rig: Rig) -> None:
     rig.trunk.say(4, 7)
     assert await rig.is_cut(far)
     assert rig.owner.ended == [(7, errno.ECONNRESET)]
+    assert rig.trunk.error is None
 
 
 @on_a_trunk()
@@ -129,7 +130,7 @@ async def test_what_its_peer_does_not_read_is_said_later_in_order(rig: Rig) -> N
     for far in fars.values():
         await give(far, KIB_16)
         await turns()
-    assert rig.trunk._unsent, "the buffers are larger than this test believes"
+    assert rig.trunk._blocked, "the buffers are larger than this test believes"
     for far in fars.values():
         far.shutdown(socket.SHUT_WR)
     await turns()
@@ -161,7 +162,7 @@ async def test_while_its_peer_does_not_read_it_hears(rig: Rig) -> None:
     (_, seven), (_, eight) = rig.stream(7), rig.stream(8)
     await give(seven, KIB_16 * 2)
     await turns()
-    assert rig.trunk._unsent, "the buffers are larger than this test believes"
+    assert rig.trunk._blocked, "the buffers are larger than this test believes"
     await rig.say(BYTE_8 + b"!" + HELLO_7)
     assert await take(eight, 1) == b"!"
     assert await take(seven, 5) == b"hello"
@@ -172,7 +173,7 @@ async def test_while_its_peer_does_not_read_it_may_be_closed(rig: Rig) -> None:
     _, far = rig.stream(7)
     await give(far, KIB_16 * 2)
     await turns()
-    assert rig.trunk._unsent, "the buffers are larger than this test believes"
+    assert rig.trunk._blocked, "the buffers are larger than this test believes"
     rig.trunk.close()
     assert await was_reset(far)
     assert await is_gone(rig.peer)
@@ -186,7 +187,7 @@ async def test_while_much_waits_for_its_peer_no_stream_reads(rig: Rig) -> None:
         patch.setattr("dconnect.proxy.relay.trunk.TRUNK_WAITING_BYTES", 8192)
         await give(streams[7][1], KIB_16 * 2)
         await turns()
-        assert rig.trunk._unsent, "the buffers are larger than this test believes"
+        assert rig.trunk._blocked, "the buffers are larger than this test believes"
         for number in (8, 9, 10):
             await give(streams[number][1], bytes((number,)))
             streams[number][1].shutdown(socket.SHUT_WR)
@@ -221,6 +222,7 @@ async def test_a_stream_that_is_being_dialed_is_lost_with_it(rig: Rig) -> None:
     rig.peer.shutdown(socket.SHUT_WR)
     await rig.owner.until(lambda: rig.owner.lost_trunks)
     assert rig.owner.ended == [(7, errno.ECONNRESET)]
+    assert rig.trunk.error is None
     channel, far = rig.ends()
     stream.attach(channel)
     assert await was_reset(far)

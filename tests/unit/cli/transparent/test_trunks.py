@@ -17,6 +17,7 @@ from kit.trunks import (
     ANSWER,
     DATA,
     END,
+    LEAVE,
     OPEN,
     RESET,
     TO_WEB,
@@ -337,5 +338,19 @@ def test_closing_cuts_everything_and_leaves_no_task() -> None:
             await each.rest()
         assert len(scene.trunks) == 0
         assert asyncio.all_tasks() == others
+
+    run_host(scenario)
+
+
+@pytest.mark.parametrize("early", [said(DATA, 1, b"x"), said(END, 1), said(LEAVE, 1)])
+def test_an_agent_that_uses_a_stream_before_it_is_there_loses_the_trunk(early: bytes) -> None:
+    async def scenario(scene: HostScene) -> None:
+        task = scene.connect()
+        wire, _ = await scene.trunk()
+        assert await number_of(wire) == 1
+        await wire.say(early)
+        assert await why(task) is Failure.HOST_UNREACHABLE
+        await wire.rest()
+        await scene.stream()
 
     run_host(scenario)

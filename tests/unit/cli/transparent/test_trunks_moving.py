@@ -241,25 +241,32 @@ def test_what_comes_of_a_stream_that_has_left_ends_nothing(frame: bytes) -> None
 
 
 @pytest.mark.parametrize("end", [Wire.finish, Wire.reset])
-def test_an_own_connection_that_is_closed_before_the_agent_has_left_cuts_the_stream(
+def test_an_own_connection_that_cannot_be_had_now_is_asked_for_again(
     end: Callable[[Wire], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unless the trunk tells soon that the stream has ended there."""
-    monkeypatch.setattr("dconnect.cli.transparent.trunks.LINK_CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("dconnect.cli.transparent.trunks.TRUNK_AGAIN_SECONDS", 0.01)
 
     async def scenario(scene: HostScene) -> None:
-        wire, program, own = await moving(scene)
-        end(own)
-        await wire.say(said(DATA, 1, b"still"))
-        assert await program.rest() == (b"still", "rst")
-        assert await wire.frame() == (RESET, 1, b"")
-        assert len(scene.trunks) == 0
-        await scene.stream(wire)
+        _, wire, program, key = await scene.stream()
+        await program.say(BULK)
+        assert await wire.data(1, len(BULK)) == BULK
+        for _ in range(3):
+            end(await scene.own(key))
+        own = await scene.own(key)
+        await wire.say(said(DATA, 1, b"still") + said(LEAVE, 1))
+        assert await wire.frame() == (LEAVE, 1, b"")
+        await own.say(b" there")
+        assert await program.get(11) == b"still there"
+        await program.say(b"indeed")
+        assert await own.get(6) == b"indeed"
 
     run_host(scenario)
 
 
-def test_an_own_connection_that_is_refused_cuts_the_stream() -> None:
+def test_an_own_connection_that_is_refused_for_long_cuts_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dconnect.cli.transparent.trunks.TRUNK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("dconnect.cli.transparent.trunks.TUNNEL_DIAL_SECONDS", 0.3)
+
     async def scenario(scene: HostScene) -> None:
         _, wire, program, _ = await scene.stream()
         scene.listener.close()
@@ -268,6 +275,24 @@ def test_an_own_connection_that_is_refused_cuts_the_stream() -> None:
         assert await wire.data(1, len(BULK)) == BULK
         assert await wire.frame() == (RESET, 1, b"")
         assert len(scene.trunks) == 0
+
+    run_host(scenario)
+
+
+def test_a_stream_that_is_cut_before_it_goes_on_is_cut_at_its_own_connection_too() -> None:
+    async def scenario(scene: HostScene) -> None:
+        task = scene.connect()
+        wire, key = await scene.trunk()
+        assert await wire.frame() == (OPEN, 1, TO_WEB)
+        await wire.say(said(ANSWER, 1, b"\x00"))
+        stream = await task
+        await wire.say(said(DATA, 1, BULK))
+        own = await scene.own(key)
+        await wire.say(said(LEAVE, 1))
+        assert await wire.frame() == (LEAVE, 1, b"")
+        stream.cut(ConnectionAbortedError())
+        assert await own.end() == "rst"
+        assert await wire.frame() == (RESET, 1, b"")
 
     run_host(scenario)
 
@@ -296,15 +321,16 @@ def test_a_stream_that_the_agent_leaves_unasked_is_cut() -> None:
     run_host(scenario)
 
 
-def test_an_own_connection_that_comes_too_late_is_closed() -> None:
+def test_a_stream_that_is_over_asks_for_no_connection_of_its_own() -> None:
     async def scenario(scene: HostScene) -> None:
-        _, wire, program, key = await scene.stream()
+        _, wire, program, _ = await scene.stream()
         await wire.say(said(DATA, 1, BULK) + said(RESET, 1))
         assert (await program.rest())[1] == "rst"
-        own = await scene.own(key)
-        assert await own.end() == "fin"
         assert len(scene.trunks) == 0
-        await scene.stream(wire)
+        scene.trunks.lead_to(scene.door)
+        _ = scene.connect()
+        _, request = await scene.knocked()
+        assert request[1] == 0x80
 
     run_host(scenario)
 
