@@ -11,11 +11,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from ipaddress import ip_address
 from typing import Any, TypeAlias, TypeVar
 
+import pytest
+
 from dconnect.agent.log import LogBuffer
 from dconnect.agent.sessions import Sessions
 from dconnect.agent.trunks import Trunks as AgentTrunks
 from dconnect.cli.transparent.trunks import HostStream
 from dconnect.cli.transparent.trunks import Trunks as HostTrunks
+from dconnect.core.errors import DialError
 from dconnect.core.events import Session
 from dconnect.core.failure import Failure
 from dconnect.proxy.poller import Poller
@@ -235,6 +238,14 @@ class HostScene:
         self._asked.append(task)
         return task
 
+    async def answered(self) -> tuple[HostStream, Wire, bytes]:
+        """A stream that the agent has answered, and that has no program yet; its trunk, and that one's key."""
+        task = self.connect()
+        trunk, key = await self.trunk()
+        assert await trunk.frame() == (OPEN, 1, TO_WEB)
+        await trunk.say(said(ANSWER, 1, b"\x00"))
+        return await task, trunk, key
+
     async def stream(self, trunk: Wire | None = None) -> tuple[HostStream, Wire, Wire, bytes]:
         """A stream that the agent has answered: it, the trunk that it is on, its program and the trunk's key."""
         task = self.connect()
@@ -261,6 +272,20 @@ class HostScene:
         for sock in self._sockets:
             sock.close()
         self.poller.close()
+
+
+async def why(task: asyncio.Task[object]) -> Failure:
+    """Why a connection is refused."""
+    with pytest.raises(DialError) as error:
+        await task
+    return error.value.failure
+
+
+async def number_of(trunk: Wire) -> int:
+    """The stream that is asked for next."""
+    kind, number, _ = await trunk.frame()
+    assert kind == OPEN
+    return number
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -9,7 +9,6 @@ import socket
 import pytest
 
 from dconnect.cli.transparent.trunks import HostTrunk
-from dconnect.core.errors import DialError
 from dconnect.core.failure import Failure
 from dconnect.core.limits import TRUNK_BULK_BYTES, TRUNK_DATA_BYTES
 from dconnect.tunnel.dial import Door
@@ -26,24 +25,12 @@ from kit.trunks import (
     WEB6,
     HostScene,
     Wire,
+    number_of,
     run_host,
     said,
     until,
+    why,
 )
-
-
-async def why(task: asyncio.Task[object]) -> Failure:
-    """Why a connection is refused."""
-    with pytest.raises(DialError) as error:
-        await task
-    return error.value.failure
-
-
-async def number_of(trunk: Wire) -> int:
-    """The stream that is asked for next."""
-    kind, number, _ = await trunk.frame()
-    assert kind == OPEN
-    return number
 
 
 def test_a_trunk_is_asked_for_in_golden_bytes() -> None:

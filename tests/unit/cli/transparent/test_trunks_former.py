@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from dconnect.core.errors import DialError
-from dconnect.core.failure import Failure
 from dconnect.core.limits import TRUNK_BULK_BYTES
 from kit.trunks import (
     ANSWER,
@@ -20,26 +16,14 @@ from kit.trunks import (
     TO_WEB,
     HostScene,
     Wire,
+    number_of,
     run_host,
     said,
     until,
+    why,
 )
 
 BULK = bytes(range(256)) * (TRUNK_BULK_BYTES // 256)
-
-
-async def why(task: asyncio.Task[object]) -> Failure:
-    """Why a connection is refused."""
-    with pytest.raises(DialError) as error:
-        await task
-    return error.value.failure
-
-
-async def number_of(trunk: Wire) -> int:
-    """The stream that is asked for next."""
-    kind, number, _ = await trunk.frame()
-    assert kind == OPEN
-    return number
 
 
 async def moving(scene: HostScene, up: bytes = BULK) -> tuple[Wire, Wire, Wire]:

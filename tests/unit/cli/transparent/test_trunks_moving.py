@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from dconnect.core.limits import TRUNK_BULK_BYTES, TRUNK_DATA_BYTES, TRUNK_STREAM_BYTES
-from kit.trunks import ANSWER, DATA, END, LEAVE, OPEN, RESET, TO_WEB, HostScene, Wire, run_host, said, until
+from kit.trunks import DATA, END, LEAVE, RESET, HostScene, Wire, run_host, said, until
 
 BULK = bytes(range(256)) * (TRUNK_BULK_BYTES // 256)
 
@@ -281,11 +281,7 @@ def test_an_own_connection_that_is_refused_for_long_cuts_the_stream(monkeypatch:
 
 def test_a_stream_that_is_cut_before_it_goes_on_is_cut_at_its_own_connection_too() -> None:
     async def scenario(scene: HostScene) -> None:
-        task = scene.connect()
-        wire, key = await scene.trunk()
-        assert await wire.frame() == (OPEN, 1, TO_WEB)
-        await wire.say(said(ANSWER, 1, b"\x00"))
-        stream = await task
+        stream, wire, key = await scene.answered()
         await wire.say(said(DATA, 1, BULK))
         own = await scene.own(key)
         await wire.say(said(LEAVE, 1))
@@ -372,11 +368,7 @@ def test_closing_cuts_what_has_moved() -> None:
 
 def test_what_waits_for_its_program_is_not_lost_when_its_own_connection_ends() -> None:
     async def scenario(scene: HostScene) -> None:
-        task = scene.connect()
-        wire, key = await scene.trunk()
-        assert await wire.frame() == (OPEN, 1, TO_WEB)
-        await wire.say(said(ANSWER, 1, b"\x00"))
-        stream = await task
+        stream, wire, key = await scene.answered()
         await wire.say(said(DATA, 1, BULK))
         own = await scene.own(key)
         await wire.say(said(LEAVE, 1))
@@ -393,11 +385,7 @@ def test_a_slow_program_is_not_cut_once_the_agent_has_left(monkeypatch: pytest.M
     monkeypatch.setattr("dconnect.cli.transparent.trunks.TUNNEL_DIAL_SECONDS", 0.3)
 
     async def scenario(scene: HostScene) -> None:
-        task = scene.connect()
-        wire, key = await scene.trunk()
-        assert await wire.frame() == (OPEN, 1, TO_WEB)
-        await wire.say(said(ANSWER, 1, b"\x00"))
-        stream = await task
+        stream, wire, key = await scene.answered()
         near, far = socket.socketpair()
         near.setblocking(False)
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
