@@ -141,7 +141,6 @@ class Trunks:
             if not stream.over:
                 stream.forget()
                 stream.trunk.say(ANSWER, stream.number, bytes((error.failure.value.socks5_rep,)))
-                stream.trunk.let_go()
             return
         finally:
             self._dials -= 1

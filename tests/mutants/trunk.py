@@ -10,6 +10,7 @@ MOVES = "tests/unit/proxy/test_trunk_moves.py"
 AGENTS = "tests/unit/agent/test_trunks.py"
 AGENTS_MOVES = "tests/unit/agent/test_trunks_moving.py"
 CONNECTION = "tests/unit/proxy/test_trunk_connection.py"
+_THEN = "\n                pass\n            except OSError as error:\n                self.close(error)"
 
 MUTANTS = (
     # The trunk's own connection.
@@ -27,8 +28,8 @@ MUTANTS = (
     Mutant(ENGINE, "self._channel.tell_writable()", "pass", CONNECTION),
     Mutant(
         ENGINE,
-        "except BlockingIOError:\n                pass\n            except OSError as error:\n                self",
-        "except ZeroDivisionError:\n                pass\n            except OSError as error:\n                self",
+        f"except BlockingIOError:{_THEN}",
+        f"except ZeroDivisionError:{_THEN}",
         CONNECTION,
     ),
     Mutant(ENGINE, "if mask & WRITE and self._blocked:", "if False:", CONNECTION),

@@ -43,7 +43,6 @@ MUTANTS = (
     Mutant(AGENT, "            self._dials -= 1\n", "            pass\n", AGENTS),
     Mutant(AGENT, "streams >= self._most or ", "", AGENTS),
     Mutant(AGENT, "for each in self._trunks.values())", "for each in (trunk,))", AGENTS),
-    Mutant(AGENT, "                stream.trunk.let_go()\n", "", AGENTS),
     Mutant(AGENT, "self.channel is None and kind != RESET", "False", AGENTS),
     Mutant(AGENT, "call_later(HANDOVER_SECONDS", "call_later(999", AGENTS_MOVES),
     Mutant(AGENT, "            self._hand_over(stream, 0)\n", "            pass\n", AGENTS_MOVES),

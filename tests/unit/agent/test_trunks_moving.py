@@ -223,7 +223,9 @@ def test_while_no_worker_has_room_a_stream_waits_and_nothing_of_it_is_lost(monke
     run_agent(scenario)
 
 
-def test_what_waits_for_a_worker_is_cut_when_the_agent_stops() -> None:
+def test_what_waits_for_a_worker_is_cut_when_the_agent_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dconnect.agent.trunks.HANDOVER_SECONDS", 999.0)
+
     async def scenario(scene: AgentScene) -> None:
         scene.ways.takes_relays = False
         host = await scene.trunk()
