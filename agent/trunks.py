@@ -91,7 +91,7 @@ class Trunks:
         try:
             channel = self._watched(sock)
         except DialError as error:
-            session.outcome, session.detail = error.failure.name.lower(), str(error)
+            session.failed(error)
             self._sessions.ended(session)
             return
         _answer(sock, socks5.SUCCEEDED)
@@ -136,7 +136,7 @@ class Trunks:
                 return
             channel = self._watched(upstream)
         except DialError as error:
-            session.outcome, session.detail = error.failure.name.lower(), str(error)
+            session.failed(error)
             self._sessions.ended(session)
             if not stream.over:
                 stream.forget()

@@ -6,6 +6,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from dconnect.core.errors import DialError
 from dconnect.core.limits import SESSION_TEXT_CHARS
 
 Front = Literal["socks5", "socks4", "associate", "connect", "http", "link", "trunk", "tunnel", "none"]
@@ -40,6 +41,10 @@ class Session:
     """Monotonic seconds."""
     connect: float = 0.0
     """Seconds from the whole request to the connected socket: name, policy, connect; 0 when that was not reached."""
+
+    def failed(self, error: DialError) -> None:
+        """Its destination was not reached, or nobody was there to try."""
+        self.outcome, self.detail = error.failure.name.lower(), str(error)
 
     def relayed(self, error: OSError | None) -> None:
         """Its relay has ended; ``error`` is what cut it."""

@@ -114,7 +114,7 @@ async def _hand_over(door: Door, client: Stream, session: Session, command: int,
     try:
         door.link(door.links, client, session, key)
     except DialError as error:
-        session.outcome, session.detail = error.failure.name.lower(), str(error)
+        session.failed(error)
         await _refuse(client, session, error.failure.value.socks5_rep)
 
 
@@ -204,7 +204,7 @@ async def _signed_in(accepts: Accepts, client: Stream, session: Session) -> bool
 
 
 async def _tell(client: Stream, session: Session, error: DialError, failed: Callable[[Failure], bytes]) -> None:
-    session.outcome, session.detail = error.failure.name.lower(), str(error)
+    session.failed(error)
     await client.farewell(failed(error.failure))
 
 

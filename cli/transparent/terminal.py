@@ -12,7 +12,6 @@ process is the pump's child, and its own so that pings do not wait for bytes.
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import ipaddress
 import json
@@ -222,7 +221,7 @@ class Terminal:
         return True
 
     def give_up(self, upstream: HostStream) -> None:
-        upstream.cut(OSError(errno.ECANCELED, os.strerror(errno.ECANCELED)))
+        upstream.give_up()
 
     def prepare(self, listener: socket.socket) -> None:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

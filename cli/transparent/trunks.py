@@ -71,6 +71,10 @@ class HostStream(Stream):
         if answer is not None:
             answer.wake(error)
 
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        self.cut(OSError(errno.ECANCELED, os.strerror(errno.ECANCELED)))
+
     def expire(self) -> None:
         """The agent has not answered, or not left the trunk, in time; or all is said, and the program reads slowly."""
         if not self.is_said:
@@ -211,7 +215,7 @@ class Trunks:
         except BaseException as error:
             if isinstance(error, TimeoutError) and stream.trunk is self._trunk:
                 self._trunk = None  # it is dead, and nobody has noticed: the next one opens another
-            stream.cut(OSError(errno.ECANCELED, os.strerror(errno.ECANCELED)))
+            stream.give_up()
             raise
         finally:
             self.poller.set_deadline(stream, None)

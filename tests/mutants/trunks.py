@@ -22,7 +22,7 @@ MUTANTS = (
     Mutant(HOST, "if trunk is None or trunk.closed:", "if True:", HOSTS),
     Mutant(HOST, "        if self._opening is None:\n", "        if True:\n", HOSTS),
     Mutant(HOST, "isinstance(error, TimeoutError) and stream", "False and stream", HOSTS),
-    Mutant(HOST, "            stream.cut(OSError(errno.ECANCELED", "            (OSError(errno.ECANCELED", HOSTS),
+    Mutant(HOST, "            stream.give_up()\n", "            pass\n", HOSTS),
     Mutant(HOST, "            self._let_go(stream.trunk)\n\n    async", "\n    async", HOSTS_FORMER),
     Mutant(HOST, "call_later(LINK_CONNECT_SECONDS, self._let_go, found)", "time()", HOSTS_FORMER),
     Mutant(HOST, "        if not stream.moving:\n", "        if True:\n", HOSTS_MOVES),

@@ -134,7 +134,7 @@ class Connections(Generic[L, U]):
     def _refuse(self, held: _Held[L, U], error: DialError) -> None:
         """Let the host feel what the dial felt."""
         router, failure = self._router, error.failure
-        held.session.outcome, held.session.detail = failure.name.lower(), str(error)
+        held.session.failed(error)
         router.ways.ended(held.session)
         try:
             packet = parse(held.packet)

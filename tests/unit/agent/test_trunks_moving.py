@@ -29,6 +29,18 @@ FULL = b"\x05\x80" + b"\x05\x01\x00\x01" + bytes(6)
 OTHER = bytes(range(12, 24))
 
 
+async def moved_in_vain(scene: AgentScene) -> tuple[Wire, Wire]:
+    """A stream that waits for a worker, none of which has room: its destination and its own connection."""
+    scene.ways.takes_relays = False
+    host = await scene.trunk()
+    far = await scene.stream(host)
+    own = scene.move()
+    assert await host.frame() == (LEAVE, 1, b"")
+    await host.say(said(LEAVE, 1))
+    await until(lambda: bool(scene.trunks._leaving))
+    return far, own
+
+
 @pytest.mark.parametrize(("number", "key"), [(1, OTHER), (2, KEY), (3, KEY)])
 def test_a_move_of_what_is_not_there_is_cut(number: int, key: bytes) -> None:
     """Of another trunk, of a stream that was never opened, of one that is not dialed yet."""
@@ -204,14 +216,8 @@ def test_while_no_worker_has_room_a_stream_waits_and_nothing_of_it_is_lost(monke
     monkeypatch.setattr("dconnect.agent.trunks.HANDOVER_SECONDS", 0.01)
 
     async def scenario(scene: AgentScene) -> None:
-        scene.ways.takes_relays = False
-        host = await scene.trunk()
-        far = await scene.stream(host)
-        own = scene.move()
-        assert await host.frame() == (LEAVE, 1, b"")
-        await host.say(said(LEAVE, 1))
+        far, own = await moved_in_vain(scene)
         await own.say(b"by its own")
-        await until(lambda: bool(scene.trunks._leaving))
         scene.ways.takes_relays = True
         await until(lambda: bool(scene.ways.relayed))
         ((client, upstream, _),) = scene.ways.relayed
@@ -227,13 +233,7 @@ def test_what_waits_for_a_worker_is_cut_when_the_agent_stops(monkeypatch: pytest
     monkeypatch.setattr("dconnect.agent.trunks.HANDOVER_SECONDS", 999.0)
 
     async def scenario(scene: AgentScene) -> None:
-        scene.ways.takes_relays = False
-        host = await scene.trunk()
-        far = await scene.stream(host)
-        own = scene.move()
-        assert await host.frame() == (LEAVE, 1, b"")
-        await host.say(said(LEAVE, 1))
-        await until(lambda: bool(scene.trunks._leaving))
+        far, own = await moved_in_vain(scene)
         scene.trunks.close()
         assert [await far.end(), await own.end()] == ["rst", "rst"]
         assert scene.sessions.counters.open == 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dconnect.cli.transparent.trunks import HostStream
 from dconnect.core.limits import TRUNK_BULK_BYTES, TRUNK_DATA_BYTES, TRUNK_STREAM_BYTES
 from kit.trunks import DATA, END, LEAVE, RESET, HostScene, Wire, run_host, said, until
 
@@ -38,6 +39,16 @@ async def moved(scene: HostScene) -> tuple[Wire, Wire, Wire]:
     await wire.say(said(LEAVE, 1))
     assert await wire.frame() == (LEAVE, 1, b"")
     return wire, program, own
+
+
+async def moved_and_held(scene: HostScene) -> tuple[HostStream, Wire, Wire]:
+    """A stream that has left, but for what waits for its program; its trunk and its own connection."""
+    stream, wire, key = await scene.answered()
+    await wire.say(said(DATA, 1, BULK))
+    own = await scene.own(key)
+    await wire.say(said(LEAVE, 1))
+    assert await wire.frame() == (LEAVE, 1, b"")
+    return stream, wire, own
 
 
 def test_what_sends_much_asks_for_a_connection_of_its_own_once() -> None:
@@ -281,11 +292,7 @@ def test_an_own_connection_that_is_refused_for_long_cuts_the_stream(monkeypatch:
 
 def test_a_stream_that_is_cut_before_it_goes_on_is_cut_at_its_own_connection_too() -> None:
     async def scenario(scene: HostScene) -> None:
-        stream, wire, key = await scene.answered()
-        await wire.say(said(DATA, 1, BULK))
-        own = await scene.own(key)
-        await wire.say(said(LEAVE, 1))
-        assert await wire.frame() == (LEAVE, 1, b"")
+        stream, wire, own = await moved_and_held(scene)
         stream.cut(ConnectionAbortedError())
         assert await own.end() == "rst"
         assert await wire.frame() == (RESET, 1, b"")
@@ -368,11 +375,7 @@ def test_closing_cuts_what_has_moved() -> None:
 
 def test_what_waits_for_its_program_is_not_lost_when_its_own_connection_ends() -> None:
     async def scenario(scene: HostScene) -> None:
-        stream, wire, key = await scene.answered()
-        await wire.say(said(DATA, 1, BULK))
-        own = await scene.own(key)
-        await wire.say(said(LEAVE, 1))
-        assert await wire.frame() == (LEAVE, 1, b"")
+        stream, _, own = await moved_and_held(scene)
         await own.say(b"the rest")
         own.finish()
         await until(lambda: stream.over or (stream.own is not None and bool(stream.own.hung_up)))
